@@ -1,0 +1,72 @@
+"""The scripts that keep README.md and the notebooks' outputs up to date."""
+import base64, shutil
+import pytest
+from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
+from conftest import REPO, run
+
+def output(**data): return dict(output_type='display_data', metadata={}, data={k.replace('_', '/'): v for k, v in data.items()})
+def code(source, *outputs, id='c', count=1): return mk_cell(source, id=id, outputs=list(outputs), execution_count=count)
+def prose(source, id='p'): return mk_cell(source, 'markdown', id=id)
+
+@pytest.fixture
+def project(tmp_path):
+    "A project with the tools and an index."
+    shutil.copytree(REPO/'tools', tmp_path/'tools', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copy(REPO/'pyproject.toml', tmp_path)
+    (tmp_path/'nbs').mkdir()
+    cells = [prose('# Title\n\n[data](10_data.ipynb) [recipe](../settings.ini) [site](https://a.b/c) [part](#part) `[code](10_data.ipynb)`', 'a'),
+             code('#| hide\nsecret', output(text_plain='secret'), id='b'),
+             code('#| echo: false\n#| fig-alt: three faces\ndraw()', output(image_png=base64.b64encode(b'picture').decode(), text_plain='<Figure>'), id='c'),
+             code('1+1', output(text_plain='2'), id='d'), code('table', output(text_markdown='| [x](20_unet.ipynb) |', text_plain='x'), id='e')]
+    write_nb(new_nb(cells), tmp_path/'nbs/index.ipynb')
+    return tmp_path
+
+def readme(project, *options): return run('python', 'tools/build_readme.py', *options, cwd=project)
+
+def test_readme(project):
+    assert readme(project, '--check').returncode == 1
+    assert readme(project).returncode == 0
+    text = (project/'README.md').read_text(encoding='utf-8')
+    for part in ('[data](nbs/10_data.ipynb) [recipe](settings.ini) [site](https://a.b/c) [part](#part) `[code](10_data.ipynb)`',
+                 '![three faces](nbs/images/readme-1.png)', '```python\n1+1\n```\n\n```text\n2\n```', '| [x](nbs/20_unet.ipynb) |'): assert part in text
+    for part in ('secret', 'draw()', '<Figure>', '#|'): assert part not in text
+    assert (project/'nbs/images/readme-1.png').read_bytes() == b'picture'
+    assert readme(project, '--check').returncode == 0
+
+def test_readme_notices_pictures_that_are_stale_or_left_over(project):
+    readme(project)
+    (project/'nbs/images/readme-1.png').write_bytes(b'another')
+    (project/'nbs/images/readme-9.png').write_bytes(b'left over')
+    r = readme(project, '--check')
+    assert r.returncode == 1 and 'readme-1.png' in r.stderr and 'readme-9.png' in r.stderr
+    readme(project)
+    assert [p.name for p in (project/'nbs/images').iterdir()] == ['readme-1.png'] and readme(project, '--check').returncode == 0
+
+@pytest.fixture
+def executed(project):
+    "A function that writes executed copies of two notebooks; both then stand in nbs/ without outputs."
+    def copies(*cells, name='01_one'):
+        (project/'runs').mkdir(exist_ok=True)
+        write_nb(new_nb(list(cells)), project/'runs'/f'{name}.ipynb')
+    (project/'nbs/index.ipynb').unlink()
+    for name in ('01_one', '02_two'): write_nb(new_nb([prose('# New title'), code('1+1', count=None)]), project/'nbs'/f'{name}.ipynb')
+    copies(prose('# Title'), code('1+1', output(text_plain='2')), name='02_two')
+    return copies
+
+def adopt(project): return run('python', 'tools/adopt_outputs.py', 'runs', cwd=project)
+
+def test_outputs_are_adopted_and_prose_stays(project, executed):
+    executed(prose('# Title'), code('1+1', output(text_plain='two')))
+    r = adopt(project)
+    assert r.returncode == 0, r.stderr
+    title, cell = read_nb(project/'nbs/01_one.ipynb').cells
+    assert title.source == '# New title' and cell.outputs[0].data['text/plain'] == 'two' and cell.execution_count is None
+
+@pytest.mark.parametrize('cell, why', [
+    (code('1+2', output(text_plain='3')), 'its code is not what was run'), (code('1+1', count=None), 'it was not run to its end'),
+    (code('1+1', dict(output_type='error', ename='E', evalue='', traceback=[])), 'it shows an error')])
+def test_other_outputs_are_refused_and_nothing_is_written(project, executed, cell, why):
+    executed(prose('# Title'), cell)
+    r = adopt(project)
+    assert r.returncode == 1 and f'nbs/01_one.ipynb: {why}' in r.stderr
+    assert all(read_nb(p).cells[1].outputs == [] for p in (project/'nbs').glob('*.ipynb'))
