@@ -1,0 +1,553 @@
+"Downloads, broken photographs, the cache and the test set, with everything that can go wrong outside a notebook."
+import hashlib, http.server, io, multiprocessing, os, random, shutil, signal, socket, socketserver, threading, time, warnings, zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest, requests, torch
+from PIL import Image
+
+from colourise import data
+from colourise.data import *
+from colourise.data import Archive, _decode
+from colourise.recipe import load_recipe
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def course(tmp_path, monkeypatch):
+    "An empty course, so that no test sees the real cache or downloads."
+    monkeypatch.setenv('COLOURISE_ROOT', str(tmp_path/'course'))
+    for k in ('COLOURISE_DIV2K_URL', 'COLOURISE_DATA', 'COLOURISE_TEST', 'COLOURISE_SET'): monkeypatch.delenv(k, raising=False)
+    return tmp_path/'course'
+
+@pytest.fixture
+def recipe(): return load_recipe('test')
+
+
+def picture(seed=0, size=(100, 80), colour=True):
+    "A colourful picture that differs for each seed."
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    return small if colour else small.convert('L').convert('RGB')
+
+def save(path, *args, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(*args, **kwargs).save(path)
+    return path
+
+def names(photos): return {p.path.name for p in photos}
+
+def everything(folder): return sorted(str(p.relative_to(folder)) for p in folder.rglob('*'))
+
+
+# --- a server that can misbehave ---------------------------------------------------------------------------------
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        s = self.server
+        asked = self.headers.get('Range')
+        s.asked.append(asked)
+        if s.status != 200: return self.send_error(s.status)
+        content = s.files[self.path.lstrip('/')]
+        start = int(asked[6:-1]) if asked and s.ranges else 0
+        if start >= len(content):
+            self.send_response(416); self.send_header('Content-Range', f'bytes */{len(content)}'); self.end_headers(); return
+        self.send_response(206 if start else 200)
+        if start: self.send_header('Content-Range', f'bytes {start}-{len(content)-1}/{len(content)}')
+        if s.length: self.send_header('Content-Length', str(len(content) - start))
+        self.end_headers()
+        stop = start + s.breaks.pop(0) if s.breaks else len(content)
+        self.wfile.write(content[start:stop])
+
+    def log_message(self, *args): pass
+
+class Server(socketserver.ThreadingTCPServer):
+    "Serves `files`; `breaks` lists after how many bytes the next connections end."
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self):
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.files,self.breaks,self.asked,self.ranges,self.length,self.status = {},[],[],True,True,200
+        self.url = f'http://127.0.0.1:{self.server_address[1]}/'
+
+CONTENT = random.Random(1).randbytes(900_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+@pytest.fixture
+def server():
+    s = Server()
+    s.files['file'] = CONTENT
+    threading.Thread(target=s.serve_forever, kwargs=dict(poll_interval=0.01), daemon=True).start()
+    yield s
+    s.shutdown(); s.server_close()
+
+def get(server, dest, **kwargs):
+    return download(server.url + 'file', dest, **dict(dict(size=len(CONTENT), sha256=DIGEST, progress=False, wait=0.01) | kwargs))
+
+
+# --- downloads ---------------------------------------------------------------------------------------------------
+
+def test_broken_connections_are_resumed(server, tmp_path):
+    server.breaks = [300_000, 300_000]
+    dest = get(server, tmp_path/'x')
+    assert dest.read_bytes() == CONTENT
+    assert server.asked[0] is None and len(server.asked) == 3
+    starts = [int(a[6:-1]) for a in server.asked[1:]]
+    assert 0 < starts[0] <= 300_000 < starts[1] <= 600_000          # each asked only for the rest
+    assert everything(tmp_path) == ['x']
+
+def test_the_next_call_goes_on_where_the_last_one_gave_up(server, tmp_path):
+    server.breaks = [400_000]
+    with pytest.raises(DataError, match='are kept'): get(server, tmp_path/'x', tries=1)
+    assert everything(tmp_path) == ['x.part']                        # nothing that looks like a result
+    kept = (tmp_path/'x.part').stat().st_size
+    assert 0 < kept <= 400_000
+    get(server, tmp_path/'x')
+    assert (tmp_path/'x').read_bytes() == CONTENT and server.asked[1] == f'bytes={kept}-'
+
+def test_a_killed_download_is_resumed(server, tmp_path):
+    (tmp_path/'x.part').write_bytes(CONTENT[:123_457])               # what a killed process leaves
+    assert get(server, tmp_path/'x').read_bytes() == CONTENT
+    assert server.asked == ['bytes=123457-']
+
+def test_progress_is_shown(server, tmp_path, capsys, monkeypatch):
+    get(server, tmp_path/'unseen', progress=True)
+    assert capsys.readouterr().out == '' # pytest's output is no terminal
+    monkeypatch.setattr('colourise.data.bars_show', lambda: True)
+    server.files['file'] = content = CONTENT*4
+    server.breaks = [1_500_000, 1_200_000]
+    get(server, tmp_path/'x', size=len(content), sha256=None, progress=True)
+    assert (tmp_path/'x').read_bytes() == content
+    out = capsys.readouterr().out
+    assert '25.00% [1/4' in out and '100.00%' in out
+
+def test_a_server_without_range_starts_again(server, tmp_path):
+    server.ranges,server.breaks = False,[500_000]
+    assert get(server, tmp_path/'x').read_bytes() == CONTENT
+    assert len(server.asked) == 2 and server.asked[1].startswith('bytes=')
+
+def test_a_server_that_always_breaks_is_given_up(server, tmp_path):
+    server.ranges,server.breaks = False,[200_000]*50
+    with pytest.raises(DataError, match='broke off'): get(server, tmp_path/'x', tries=3)
+    assert len(server.asked) <= 4
+
+def test_a_short_answer_is_noticed(server, tmp_path, monkeypatch):
+    "Older versions of urllib3 take less than was promised for the end of the file."
+    real = requests.Response.iter_content
+    def gullible(self, n):
+        try: yield from real(self, n)
+        except requests.RequestException: pass
+    monkeypatch.setattr(requests.Response, 'iter_content', gullible)
+    server.breaks = [300_000]
+    assert get(server, tmp_path/'x', size=None, sha256=None).read_bytes() == CONTENT and len(server.asked) == 2
+
+def test_a_complete_part_needs_nothing_more(server, tmp_path):
+    (tmp_path/'x.part').write_bytes(CONTENT)
+    assert get(server, tmp_path/'x').read_bytes() == CONTENT and server.asked == []
+    (tmp_path/'y.part').write_bytes(CONTENT)                         # of unknown size: the server answers 416
+    assert get(server, tmp_path/'y', size=None).read_bytes() == CONTENT and server.asked == [f'bytes={len(CONTENT)}-']
+
+@pytest.mark.parametrize('part', [b'another file', CONTENT + b'more'])
+def test_a_part_of_another_file_does_no_harm(server, tmp_path, part):
+    (tmp_path/'x.part').write_bytes(part)
+    try: get(server, tmp_path/'x')
+    except DataError as e: assert 'thrown away' in str(e) and everything(tmp_path) == []
+    assert get(server, tmp_path/'x').read_bytes() == CONTENT
+
+def test_wrong_hash_leaves_nothing(server, tmp_path):
+    with pytest.raises(DataError, match='sha256'): get(server, tmp_path/'x', sha256='0'*64)
+    assert everything(tmp_path) == []
+    with pytest.raises(DataError, match='sha256'): get(server, tmp_path/'x', sha256='0123abcd')   # a prefix, as in torchvision's names
+    assert get(server, tmp_path/'x', sha256=DIGEST[:8])
+
+def test_wrong_size_leaves_nothing(server, tmp_path):
+    with pytest.raises(DataError, match='offers 900000 bytes instead of 900001'): get(server, tmp_path/'x', size=900_001)
+    server.length = False                                            # it doesn't say how much will come
+    with pytest.raises(DataError, match='900000 bytes instead of 900001'): get(server, tmp_path/'x', size=900_001, sha256=None)
+    assert everything(tmp_path) == []
+
+def test_what_is_there_is_checked_and_not_fetched(server, tmp_path):
+    get(server, tmp_path/'x'); get(server, tmp_path/'x')
+    assert len(server.asked) == 1
+    (tmp_path/'x').write_bytes(b'by hand, but wrong')
+    with pytest.raises(DataError, match='delete it'): get(server, tmp_path/'x', size=None)
+    assert (tmp_path/'x').read_bytes() == b'by hand, but wrong' and len(server.asked) == 1
+
+def test_missing_on_the_server_fails_at_once(server, tmp_path):
+    server.status = 404
+    with pytest.raises(DataError, match='answers 404'): get(server, tmp_path/'x')
+    assert len(server.asked) == 1
+    server.status = 503                                              # may pass
+    with pytest.raises(DataError, match='answers 503'): get(server, tmp_path/'x', tries=3)
+    assert len(server.asked) == 4 and everything(tmp_path) == []
+
+def test_no_network_names_the_way_out(tmp_path, monkeypatch):
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]   # a port where nobody listens
+    slept = []
+    monkeypatch.setattr('time.sleep', slept.append)
+    with pytest.raises(DataError) as e: download(f'http://127.0.0.1:{port}/f', tmp_path/'x', progress=False)
+    assert f'http://127.0.0.1:{port}/f' in str(e.value) and f'by hand at {tmp_path/"x"}' in str(e.value)
+    assert 0 < sum(slept) < 5 and everything(tmp_path) == []         # tries again, but not for long
+    with pytest.raises(DataError, match='data=embedded'): fetch_div2k('x4', base=f'http://127.0.0.1:{port}', table=tiny(b'', 1), progress=False)
+
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    (tmp_path/'file').write_text('in the way')
+    with pytest.raises(DataError, match="can't be written"): get(server, tmp_path/'file'/'x')
+
+
+# --- DIV2K, with a stand-in of three photographs -----------------------------------------------------------------
+
+def png(seed): f = io.BytesIO(); picture(seed).save(f, 'png'); return f.getvalue()
+
+def zipped(members):
+    "Bytes of a zip file; `members` maps names (or ZipInfo) to content."
+    f = io.BytesIO()
+    with zipfile.ZipFile(f, 'w') as z:
+        for k,v in members.items(): z.writestr(k, v)
+    return f.getvalue()
+
+def tiny(content, count=3):
+    return {('x4', 'train'): Archive('little.zip', len(content), hashlib.sha256(content).hexdigest(), 'little/X4', count)}
+
+GOOD = zipped({'little/': b'', **{f'little/X4/{i:04d}x4.png': png(i) for i in range(3)}, 'little/readme.txt': b'hello', '__MACOSX/._0000x4.png': b'?'})
+
+def test_div2k_is_fetched_checked_and_unpacked(server, course, monkeypatch):
+    server.files['little.zip'],server.breaks = GOOD,[len(GOOD)//2]
+    monkeypatch.setattr('time.sleep', lambda s: None)
+    monkeypatch.setenv('COLOURISE_DIV2K_URL', server.url)
+    folder = fetch_div2k('x4', table=tiny(GOOD), progress=False)
+    assert folder == course/'data'/'little'/'X4'
+    assert everything(course/'data') == ['little', 'little/X4'] + [f'little/X4/{i:04d}x4.png' for i in range(3)]    # no zip, no rest
+    assert np.array_equal(np.asarray(open_photo(folder/'0001x4.png')), np.asarray(picture(1)))
+    n = len(server.asked)
+    assert fetch_div2k('x4', table=tiny(GOOD)) == folder and len(server.asked) == n                                  # there already
+    (folder/'0001x4.png').unlink()
+    with pytest.raises(DataError, match='2 photographs instead of 3'): fetch_div2k('x4', table=tiny(GOOD))
+
+def test_a_zip_put_there_by_hand_is_used(course):
+    (course/'data').mkdir(parents=True)
+    (course/'data'/'little.zip').write_bytes(GOOD)
+    (course/'data'/'little'/'.X4.unpacking').mkdir(parents=True)      # what a killed call leaves
+    (course/'data'/'little'/'.X4.unpacking'/'half.png').touch()
+    folder = fetch_div2k('x4', base='http://127.0.0.1:9', table=tiny(GOOD), progress=False)
+    assert len(find_photos(folder)) == 3 and everything(folder.parent) == ['X4'] + [f'X4/{i:04d}x4.png' for i in range(3)]
+
+def link(name, to):
+    info = zipfile.ZipInfo(name); info.create_system = 3; info.external_attr = 0o120777 << 16
+    return {info: to}
+
+BAD = dict(traversal={'little/../../../evil.png': b'x'}, absolute={'/evil.png': b'x'}, windows={'C:\\evil.png': b'x'}, backslashes={'..\\..\\evil.png': b'x'},
+           link=link('little/evil.png', '/etc/passwd'), folder_link=link('little/X4', '/tmp'), twice={'a/0001x4.png': b'x'})
+
+@pytest.mark.parametrize('kind', BAD)
+def test_a_malicious_zip_is_refused_whole(course, kind):
+    content = zipped({f'little/{i:04d}x4.png': png(i) for i in range(3)} | BAD[kind])
+    (course/'data').mkdir(parents=True)
+    (course/'data'/'little.zip').write_bytes(content)
+    for count in (3, 4):
+        with pytest.raises(DataError, match='not unpacked'): fetch_div2k('x4', base='http://127.0.0.1:9', table=tiny(content, count), progress=False)
+        assert [p for p in everything(course.parent) if p not in ('course', 'course/data', 'course/data/little.zip', 'course/data/little')] == []
+
+@pytest.mark.parametrize('content,why', [(b'no zip at all', 'damaged'), (GOOD[:-40], 'damaged'), (zipped({'0001x4.png': png(1)}), '1 photographs instead of 3'),
+                                         (GOOD.replace(png(1)[60:90], bytes(30), 1), 'damaged')], ids=['nonsense', 'truncated', 'too few', 'bad checksum'])
+def test_a_damaged_zip_leaves_no_folder(course, content, why):
+    (course/'data').mkdir(parents=True)
+    (course/'data'/'little.zip').write_bytes(content)
+    with pytest.raises(DataError, match=why): fetch_div2k('x4', base='http://127.0.0.1:9', table=tiny(content), progress=False)
+    assert not (course/'data'/'little'/'X4').exists() and not list(course.rglob('*.png'))
+
+def test_the_real_table():
+    assert len(data.DIV2K) == 6
+    for (which,split),a in data.DIV2K.items():
+        assert len(a.sha256) == 64 and a.count == (800 if split == 'train' else 100) and split in a.zip and a.bytes > 3e7
+
+def test_div2k_splits(course, monkeypatch, recipe):
+    "Training takes the training photographs, `test = auto` the validation ones, and they stay apart."
+    parts = dict(train=range(6), valid=range(10, 13))
+    table = {('x2', s): Archive(f'{s}.zip', 1, '', s, len(r)) for s,r in parts.items()}
+    for s,r in parts.items():
+        for i in r: save(course/'data'/s/f'{i:04d}x2.png', i)
+    monkeypatch.setattr(data, 'DIV2K', table)
+    sets = photo_sets(recipe.override('data=div2k-x2'), [32])
+    assert names(sets.train) | names(sets.valid) == {f'{i:04d}x2.png' for i in parts['train']} and len(sets.valid) == 1
+    assert names(sets.test) == {f'{i:04d}x2.png' for i in parts['valid']} and [p.name for p in sets.faces] == list(recipe.faces)
+
+
+# --- photographs as they come -------------------------------------------------------------------------------------
+
+def test_embedded_photographs_need_no_network(recipe, monkeypatch):
+    def cut(*args): raise AssertionError('somebody wanted the network')
+    monkeypatch.setattr(socket.socket, 'connect', cut); monkeypatch.setattr(socket, 'getaddrinfo', cut)
+    sets = photo_sets(recipe)
+    assert [len(x) for x in (sets.train, sets.valid, sets.test)] == [6, 1, 1] and not sets.set_aside
+    assert {p.name for p in sets.test} == {'grace_hopper'} and {p.name for p in sets.valid} == {'rocket'}
+
+def test_find_photos_survives_link_loops(tmp_path):
+    save(tmp_path/'a'/'1.PNG'); save(tmp_path/'a'/'b'/'2.jpeg'); save(tmp_path/'.hidden'/'3.png'); save(tmp_path/'a'/'._4.png')
+    (tmp_path/'a'/'b'/'up').symlink_to(tmp_path); (tmp_path/'self').symlink_to(tmp_path/'self')
+    (tmp_path/'again').symlink_to(tmp_path/'a')
+    assert sorted(p.name for p in find_photos(tmp_path)) == ['1.PNG', '2.jpeg']
+
+def every_mode():
+    rgb = picture(3)
+    turned = Image.Exif(); turned[0x0112] = 6
+    yield 'grey', rgb.convert('L'), {}
+    yield 'grey16', Image.fromarray(np.asarray(rgb.convert('L')).astype(np.uint16)*257), {}
+    yield 'palette', rgb.convert('P'), {}
+    yield 'two', rgb.convert('1'), {}
+    yield 'alpha', rgb.convert('RGBA'), {}
+    yield 'cmyk.tif', rgb.convert('CMYK'), {}
+    yield 'float.tif', Image.fromarray(np.asarray(rgb.convert('L')).astype(np.float32)/255), {}
+    yield 'turned.jpg', rgb, dict(exif=turned, quality=100, subsampling=0)
+
+MODES = list(every_mode())
+
+@pytest.mark.parametrize('name,img,kwargs', MODES, ids=[m[0] for m in MODES])
+def test_every_mode_becomes_upright_rgb(tmp_path, name, img, kwargs):
+    path = tmp_path/(name if '.' in name else name + '.png')
+    img.save(path, **kwargs)
+    got = open_photo(path)
+    want = picture(3) if name in ('alpha', 'turned.jpg', 'cmyk.tif', 'palette') else picture(3).convert('1' if name == 'two' else 'L').convert('RGB')
+    if name == 'turned.jpg': want = want.transpose(Image.Transpose.ROTATE_270)
+    assert got.mode == 'RGB' and got.size == want.size
+    off = np.abs(np.asarray(got, float) - np.asarray(want, float)).mean()
+    assert off < (25 if name == 'palette' else 4), f'{off=}'
+
+def test_bad_photographs_are_set_aside_and_counted(tmp_path, recipe):
+    f = tmp_path/'photos'
+    for i in range(4): save(f/f'good{i}.jpg', i)
+    jpg,pg = (f/'good0.jpg').read_bytes(), png(0)
+    (f/'empty.jpg').touch()
+    (f/'text.jpg').write_text('<html>404</html>')
+    (f/'truncated.jpg').write_bytes(jpg[:len(jpg)//2])
+    (f/'truncated.png').write_bytes(pg[:len(pg)//2])
+    (f/'flipped.png').write_bytes(pg[:len(pg)//2] + bytes(200) + pg[len(pg)//2 + 200:])
+    (f/'dangling.jpg').symlink_to(tmp_path/'nowhere')
+    save(f/'tiny.png', 7, size=(500, 30))
+    save(f/'grey.png', 8, colour=False); picture(9).convert('L').save(f/'grey1.png')
+    shutil.copy(f/'good0.jpg', f/'sub.jpg')
+    sets = photo_sets(recipe.override(f'data={f}'), [32, 48])
+    assert names(sets.train + sets.valid) == {f'good{i}.jpg' for i in range(4)}
+    why = {p.name: r.split(':')[0] for p,r in sets.set_aside.items()}
+    damaged = ['empty.jpg', 'text.jpg', 'truncated.jpg', 'truncated.png', 'flipped.png', 'dangling.jpg']
+    assert why == dict.fromkeys(damaged, 'damaged') | {'tiny.png': 'too small', 'grey.png': 'nearly grey', 'grey1.png': 'nearly grey', 'sub.jpg': 'second copy'}
+    table = sets._repr_markdown_()
+    assert '| set aside: damaged | 6 |' in table and '| set aside: nearly grey | 2 |' in table and str(tmp_path) not in table + repr(sets)
+
+def test_nothing_left_is_an_error(tmp_path, recipe):
+    (tmp_path/'a').mkdir(); (tmp_path/'a'/'x.jpg').write_text('no')
+    with pytest.raises(DataError, match='1 set aside: damaged'): photo_sets(recipe.override(f'data={tmp_path/"a"}'), [32])
+    save(tmp_path/'b'/'x.jpg')
+    with pytest.raises(DataError, match='too few'): photo_sets(recipe.override(f'data={tmp_path/"b"}'), [32])
+    with pytest.raises(DataError, match='test set'): photo_sets(recipe.override(f'test={tmp_path/"a"}'), [32])
+    (tmp_path/'c').mkdir()
+    with pytest.raises(DataError, match='no photograph'): photo_sets(recipe.override(f'data={tmp_path/"c"}'), [32])
+
+
+# --- who may see what ----------------------------------------------------------------------------------------------
+
+def test_test_photographs_never_train(tmp_path, recipe):
+    mine,theirs = tmp_path/'mine', tmp_path/'mine'/'test'            # the test folder lies inside the training folder
+    for i in range(8): save(mine/f'{i}.png', i)
+    for i in range(20, 23): save(theirs/f'{i}.png', i)
+    shutil.copy(theirs/'20.png', mine/'renamed.png')                  # a copy under another name
+    shutil.copy(theirs/'21.png', mine/'deep.JPG'); (mine/'link.png').symlink_to(theirs/'22.png'); (mine/'folder').symlink_to(theirs)
+    save(theirs/'grey.png', 30, colour=False)                         # stays in the test set, though it is grey
+    for seed in range(3):
+        sets = photo_sets(recipe.override(f'data={mine}', f'test={theirs}', f'seed={seed}', 'valid_share=0.3'), [32])
+        seen = {p.sha256 for p in sets.train + sets.valid}
+        files = [hashlib.sha256(p.read_bytes()).hexdigest() for p in find_photos(theirs)]
+        assert len(files) == 4 and not seen & set(files)
+        assert names(sets.train + sets.valid) == {f'{i}.png' for i in range(8)} and names(sets.test) == {'20.png', '21.png', '22.png', 'grey.png'}
+        assert not names(sets.train) & names(sets.valid) and len(sets.valid) == 2
+        held = {p.name for p,r in sets.set_aside.items() if r == 'in the test set'}
+        assert {'renamed.png', 'deep.JPG', 'link.png'} <= held
+
+def test_fixed_faces_are_held_out_of_other_photographs(tmp_path, recipe):
+    for i in range(4): save(tmp_path/f'{i}.png', i)
+    shutil.copy(embedded_photos()['coffee'], tmp_path/'cup.png')
+    sets = photo_sets(recipe.override(f'data={tmp_path}', 'faces=coffee, china'), [32])
+    assert [p.name for p in sets.faces] == ['coffee', 'china']
+    assert [r for p,r in sets.set_aside.items() if p.name == 'cup.png'] == ['one of the fixed faces'] and 'cup.png' not in names(sets.train + sets.valid)
+    assert sets.test == []
+
+def test_embedded_photographs_give_way_to_a_test_folder(tmp_path, recipe):
+    shutil.copy(embedded_photos()['astronaut'], tmp_path/'someone.png'); shutil.copy(embedded_photos()['rocket'], tmp_path)
+    sets = photo_sets(recipe.override(f'test={tmp_path}'), [32])
+    assert not {'astronaut', 'rocket'} & {p.name for p in sets.train + sets.valid}
+    assert sets.valid and len(sets.train + sets.valid) == 5
+
+def test_one_more_photograph_does_not_deal_the_cards_again(tmp_path, recipe):
+    for i in range(40): save(tmp_path/f'{i}.png', i)
+    r = recipe.override(f'data={tmp_path}', 'valid_share=0.2')
+    before = photo_sets(r, [32])
+    assert len(before.valid) == 8 and photo_sets(r, [32]) == before
+    for p in list(tmp_path.glob('1?.png')): p.rename(p.with_stem('z' + p.stem))       # names don't matter
+    assert {p.sha256 for p in photo_sets(r, [32]).valid} == {p.sha256 for p in before.valid}
+    save(tmp_path/'new.png', 99)
+    assert len({p.sha256 for p in photo_sets(r, [32]).valid} & {p.sha256 for p in before.valid}) >= 7
+    assert {p.sha256 for p in photo_sets(r.override('seed=1'), [32]).valid} != {p.sha256 for p in before.valid}
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def decoded(monkeypatch):
+    "Counts photographs that are decoded."
+    count = []
+    def counting(file): count.append(file); return _decode(file)
+    monkeypatch.setattr(data, '_decode', counting)
+    return count
+
+def test_each_photograph_is_decoded_once(tmp_path, recipe, decoded):
+    paths = [save(tmp_path/f'{i}.png', i) for i in range(5)] + [tmp_path/'bad.jpg']
+    (tmp_path/'bad.jpg').write_text('no')
+    first = survey(paths, recipe, [32, 48, 64])
+    assert len(decoded) == 6                                          # three sizes, one decode
+    assert survey(paths, recipe, [64, 32]) == first and len(decoded) == 6
+    assert [p.path for p in first[0]] == paths[:5]
+    for p in first[0]: cached(p, 48, recipe)
+    assert len(decoded) == 6
+    survey(paths, recipe, [32, 96]); assert len(decoded) == 11        # a new size; the damaged one isn't tried again
+    survey(paths, recipe.override('min_colourfulness=200'), [32])
+    assert len(decoded) == 11                                         # facts are known, whatever is asked of them
+
+def test_the_cache_is_keyed_on_content_and_size(tmp_path, recipe, decoded):
+    path = save(tmp_path/'a.png', 1)
+    old, = survey([path], recipe, [32, 48])[0]
+    a32,a48 = (cached(old, s, recipe) for s in (32, 48))
+    assert min(a32.shape[:2]) == round(32*recipe.cache_zoom) and min(a48.shape[:2]) == round(48*recipe.cache_zoom)
+    assert min(cached(old, 32, recipe.override('cache_zoom=2')).shape[:2]) == 64
+    save(path, 2)                                                     # the same name, another photograph
+    new, = survey([path], recipe, [32, 48])[0]
+    assert new.sha256 != old.sha256 and not np.array_equal(cached(new, 32, recipe), a32)
+    assert np.array_equal(cached(new, 32, recipe), shrink(picture(2), 40))
+    decoded.clear()
+    shutil.copy(path, tmp_path/'copy.png')                            # another name, the same photograph: decoded, but stored once
+    survey([tmp_path/'copy.png'], recipe, [32])
+    assert len(list((data.root()/'data'/'cache'/'32').glob('*.npy'))) == 3 and len(decoded) == 1
+
+def test_a_damaged_or_missing_cache_file_is_made_again(tmp_path, recipe):
+    photo, = survey([save(tmp_path/'a.png')], recipe, [32])[0]
+    want = cached(photo, 32, recipe)
+    file, = (data.root()/'data'/'cache'/'32').glob('*.npy')
+    for spoil in (file.unlink, lambda: file.write_bytes(b''), lambda: file.write_bytes(file.read_bytes()[:500])):
+        spoil()
+        assert np.array_equal(cached(photo, 32, recipe), want) and np.array_equal(np.load(file), want)
+    for facts in (data.root()/'data'/'cache'/'survey').glob('*'): facts.write_text('{"sha')
+    assert survey([tmp_path/'a.png'], recipe, [32])[0] == [photo]
+
+def slow_build(folder):
+    "What the killed process does: it writes half a file, and waits a little, so that it can be killed in the middle of one."
+    whole = np.save
+    def slow(f, a): f.write(b'half'); f.flush(); time.sleep(0.02); f.seek(0); f.truncate(); whole(f, a)
+    np.save = slow
+    survey(find_photos(folder), load_recipe('test'), [32, 48], progress=False)
+
+def test_a_killed_build_goes_on(tmp_path, course, recipe, decoded):
+    for i in range(60): save(tmp_path/'photos'/f'{i}.png', i)
+    cache = course/'data'/'cache'
+    child = multiprocessing.get_context('fork').Process(target=slow_build, args=(tmp_path/'photos',))
+    child.start()
+    deadline = time.time() + 30
+    while len(list(cache.glob('survey/*.json'))) < 10 and child.is_alive() and time.time() < deadline: time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL); child.join()
+    assert child.exitcode == -signal.SIGKILL, 'the build ended before it could be killed'
+    done = len(list(cache.glob('survey/*.json')))
+    assert 10 <= done < 60
+    assert list(cache.glob('*/.*.tmp'))                               # it was in the middle of something
+    for f in cache.glob('*/*.npy'): assert np.load(f).ndim == 3       # but no result is incomplete
+    before = list(warnings.filters)
+    photos,aside = survey(find_photos(tmp_path/'photos'), recipe, [32, 48])
+    assert warnings.filters == before                                 # threads and warning filters don't mix
+    assert len(photos) == 60 and not aside and len(decoded) == 60 - done
+    for p in photos:
+        for size in (32, 48): assert np.array_equal(cached(p, size, recipe), shrink(open_photo(p.path), round(size*recipe.cache_zoom)))
+
+def test_leftovers_of_killed_builds_are_swept(tmp_path, course, recipe):
+    old,new = (course/'data'/'cache'/'32'/f'.{n}.npy.1.tmp' for n in ('old', 'new'))
+    old.parent.mkdir(parents=True); old.touch(); new.touch()
+    os.utime(old, (time.time() - 7200,)*2)
+    survey([save(tmp_path/'a.png')], recipe, [32])
+    assert not old.exists() and new.exists()                          # a new one may be another process at work
+
+def test_a_full_disk_says_so(tmp_path, recipe, monkeypatch):
+    def full(f, a): raise OSError(28, 'No space left on device')
+    paths = [save(tmp_path/f'{i}.png', i) for i in range(3)]
+    monkeypatch.setattr(np, 'save', full)
+    with pytest.raises(DataError, match='No space left'): survey(paths, recipe, [32])
+    assert not list((data.root()/'data'/'cache').rglob('*.npy')) and not list((data.root()/'data'/'cache').rglob('*.tmp'))
+
+
+# --- batches -----------------------------------------------------------------------------------------------------------
+
+def test_input_and_target_agree_and_padding_is_never_seen(recipe):
+    photos = [np.asarray(picture(i, size)) for i,size in enumerate([(80, 60), (60, 60), (60, 120), (61, 77)])]
+    x,sizes = pad_batch(photos)
+    magenta = torch.tensor([255, 0, 255], dtype=torch.uint8)[:, None, None].expand(x.shape).clone()
+    for m,p in zip(magenta, photos): m[:, :p.shape[0], :p.shape[1]] = torch.from_numpy(p.copy()).permute(2, 0, 1)
+    wild = recipe.override('crop_min=0.05', 'max_warp=0.45', 'warp_p=1', 'max_lighting=0.9')
+    for seed in range(20):
+        for train in (True, False):
+            side = (33, 150)[seed % 2]                                # shrunk and enlarged
+            augment = Augment(wild, side, train=train)
+            torch.manual_seed(seed); grey,colour = augment((x, sizes))
+            torch.manual_seed(seed); _,again = augment((magenta, sizes))
+            assert torch.equal(again, colour)
+            assert grey.shape == (4, 1, side, side) and colour.shape == (4, 3, side, side) and colour.dtype == grey.dtype == torch.float32
+            assert torch.equal(grey, grey_of(colour)) and 0 <= colour.min() and colour.max() <= 1
+
+def test_every_augmentation_can_be_switched_off(recipe):
+    photo = np.asarray(picture(1, (48, 48)))
+    x = torch.from_numpy(photo.copy()).permute(2, 0, 1)/255
+    off = dict(crop_min='crop_min=1', flip_p='flip_p=0', max_lighting='max_lighting=0', max_warp='max_warp=0')
+    def run(on):
+        torch.manual_seed(3)
+        r = recipe.override('lighting_p=1', 'warp_p=1', *[v for k,v in off.items() if k != on], *(['flip_p=1'] if on == 'flip_p' else []))
+        return Augment(r, 48)(pad_batch([photo]*8))[1]
+    assert (run(None) - x).abs().max() < 1e-5                         # all off: the photograph itself
+    assert (run('flip_p') - x.flip(-1)).abs().max() < 1e-5
+    for on in ('crop_min', 'max_lighting', 'max_warp'):
+        out = run(on)
+        assert (out - x).abs().mean() > 0.005 and (out[0] - out[1]).abs().mean() > 0.005, on   # each photograph its own
+    order = x.flatten().argsort()
+    for lit in run('max_lighting'): assert lit.flatten()[order].diff().min() > -1e-5          # what is brighter stays brighter
+
+def test_validation_shows_the_largest_middle_square(recipe):
+    photo = np.zeros((40, 80, 3), np.uint8); photo[:, 20:60] = 200; photo[10:30, 30:50] = 90
+    _,c = Augment(recipe, 40, train=False)(pad_batch([photo]))
+    assert torch.allclose(c[0]*255, torch.from_numpy(photo[:, 20:60]).permute(2, 0, 1).float(), atol=1e-2)
+
+def seeded(dls, seed):
+    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    dls.train.rng = random.Random(seed)
+    return list(dls.train)
+
+def test_epochs_are_reproducible(tmp_path, recipe):
+    for i in range(11): save(tmp_path/f'{i}.png', i)
+    r = recipe.override(f'data={tmp_path}', 'stage1.batch=6', 'stage1.repeats=2', 'stage1.size=32')
+    sets = photo_sets(r, [32])
+    assert (len(sets.train), len(sets.valid)) == (10, 1)
+    dls = colour_dls(sets, r.stage('stage1'), r, device='cpu')
+    one,two,other = (seeded(dls, s) for s in (5, 5, 6))
+    assert len(one) == len(dls.train) == 3 and all(g.shape == (6, 1, 32, 32) and c.shape == (6, 3, 32, 32) for g,c in one)   # the last 2 of 20 are left
+    for (g,c),(g2,c2) in zip(one, two, strict=True): assert torch.equal(g, g2) and torch.equal(c, c2)
+    assert not torch.equal(one[0][1], other[0][1])
+    for (g,c),(g2,c2) in zip(list(dls.valid), list(dls.valid), strict=True): assert torch.equal(c, c2)
+    loaded = colour_dls(sets, r.stage('stage1'), r, device='cpu')
+    loaded.train = loaded.train.new(num_workers=2)                    # as on a GPU: processes load, the result is the same
+    for (g,c),(g2,c2) in zip(one, seeded(loaded, 5), strict=True): assert torch.equal(g, g2) and torch.equal(c, c2)
+
+def test_an_epoch_visits_each_photograph_the_same_number_of_times(tmp_path, recipe, monkeypatch):
+    for i in range(7): save(tmp_path/f'{i}.png', i)
+    r = recipe.override(f'data={tmp_path}', 'stage1.batch=6', 'stage1.repeats=3', 'stage1.size=32')
+    sets = photo_sets(r, [32])
+    seen = []
+    real = data.cached
+    monkeypatch.setattr(data, 'cached', lambda p, *args: seen.append(p.name) or real(p, *args))
+    n = len(list(colour_dls(sets, r.stage('stage1'), r, device='cpu').train))
+    assert n == 3 and len(seen) == 18 and {seen.count(p.name) for p in sets.train} == {3}
+    few = r.override('stage1.batch=100')                               # more than there are: the only batch is kept
+    (g,c), = colour_dls(sets, few.stage('stage1'), few, device='cpu').train
+    assert len(c) == 18
