@@ -1,0 +1,89 @@
+"A training process that is killed (SIGKILL) at the moments that matter goes on as if nothing had happened."
+import json, os, signal, subprocess, sys
+from pathlib import Path
+import pandas as pd, pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+CHANGES = ['stages.size=32', 'stages.repeats=1', 'stage1.epochs=4', 'stage2.epochs=2', 'finder_steps=6', 'patience=9']
+
+VICTIM = '''
+import os, signal, sys, torch
+from pathlib import Path
+from colourise import train
+from colourise.recipe import load_recipe
+torch.set_num_threads(1)
+out, where, nth, changes = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+count = 0
+def now():
+    global count
+    count += 1
+    return count == nth
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+
+after_loss, save, replace, init = train.StageLog.after_loss, torch.save, os.replace, train.StageTraining.__init__
+def in_a_batch(self):                      # after a training batch's loss, before its step
+    if self.learn.training and now(): die()
+    after_loss(self)
+def in_a_write(data, file):                # with half of the optimiser's state on the disk
+    save(data, file)
+    if now(): os.truncate(file, os.path.getsize(file)//2); die()
+def before_a_rename(old, new):             # the weights are new, the optimiser's state has not taken its place yet
+    if Path(new).name == 'resume.pt' and now(): die()
+    replace(old, new)
+def between_stages(self, recipe, stage, *args, **kw):
+    if stage == 'stage2' and now(): die()
+    init(self, recipe, stage, *args, **kw)
+
+if where == 'batch': train.StageLog.after_loss = in_a_batch
+if where == 'write': torch.save = in_a_write
+if where == 'rename': os.replace = before_a_rename
+if where == 'between': train.StageTraining.__init__ = between_stages
+train.train_course(load_recipe('test', *changes), out, 'cpu', until='stage2')
+'''
+
+def run(out, where='nowhere', nth=0):
+    env = dict(os.environ, OMP_NUM_THREADS='1', COLOURISE_ROOT=str(ROOT), PYTHONPATH=str(ROOT))
+    return subprocess.run([sys.executable, '-c', VICTIM, str(out), where, str(nth), *CHANGES], env=env, capture_output=True, text=True, timeout=600)
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory):
+    out = tmp_path_factory.mktemp('unbroken')
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+def same(a, b):
+    "Relative difference of two lists of numbers, at most."
+    return max(abs(x-y)/max(abs(x), abs(y), 1e-8) for x,y in zip(a, b, strict=True))
+
+def test_killed_run_equals_unbroken_run(unbroken, tmp_path):
+    deaths = [('batch', 2),    # stage 1: the second epoch's only batch
+              ('write', 1),    # stage 1: while the second epoch is being kept
+              ('rename', 2),   # stage 1: the third epoch, between the two files that belong together
+              ('between', 1),  # stage 1 is finished, stage 2 has not begun
+              ('rename', 1)]   # stage 2: its first epoch
+    for where,nth in deaths:
+        died = run(tmp_path, where, nth)
+        assert died.returncode == -signal.SIGKILL, f'{where}: {died.stdout}{died.stderr}'
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'stage1 is trained already' in done.stdout
+    for stage in ('stage1', 'stage2'):
+        a,b = (pd.read_csv(d/stage/'history.csv').drop(columns='seconds') for d in (unbroken, tmp_path))
+        assert a.shape == b.shape and same(a.values.ravel(), b.values.ravel()) < 1e-4
+        a,b = (load_file(d/stage/'model.safetensors') for d in (unbroken, tmp_path))
+        for k in a: assert float((a[k].float()-b[k].float()).abs().max()) <= 1e-4*max(float(a[k].float().abs().max()), 1e-8), k
+        infos = [json.loads((d/stage/'stage.json').read_text()) for d in (unbroken, tmp_path)]
+        assert infos[0]['lr'] == infos[1]['lr'] and infos[0]['finder'] == infos[1]['finder']
+        left = {f.name for f in (tmp_path/stage).iterdir()}
+        assert left == {'grid.jpg', 'history.csv', 'model.safetensors', 'stage.json'}
+
+def test_another_seed_is_another_run(unbroken, tmp_path):
+    "The comparison above can fail: with another seed, weights and history differ by far more."
+    env = dict(os.environ, OMP_NUM_THREADS='1', COLOURISE_ROOT=str(ROOT), PYTHONPATH=str(ROOT))
+    done = subprocess.run([sys.executable, '-c', VICTIM.replace("until='stage2'", "until='stage1'"), str(tmp_path), 'nowhere', '0', *CHANGES, 'seed=1'],
+                          env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    a,b = (pd.read_csv(d/'stage1'/'history.csv').drop(columns='seconds') for d in (unbroken, tmp_path))
+    assert same(a.values.ravel(), b.values.ravel()) > 1e-3
