@@ -279,7 +279,7 @@ def save_model(
     finally: temp.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/20_unet.ipynb #53224ac7
+# %% ../nbs/20_unet.ipynb #4d7db760
 def model_header(
     path:str|Path # a file that `save_model` wrote
 ) -> dict: # format, arch, input, output, backbone, version, and what the training added
@@ -292,13 +292,16 @@ def model_header(
     except Exception as e: # safetensors raises errors of its own
         raise UnetError(f'{_shown(path)} cannot be read, it is truncated or no model at all: copy it again, or {ours}.') from e
     if not header: raise UnetError(f'{_shown(path)} holds tensors, but not a model of this package: {ours}.')
-    arch = header.get('arch')
-    known = header.get('format') == _format and isinstance(arch, dict) and arch.get('name') == 'colour_unet' and arch.get('args', {}).keys() <= {'norm'}
-    if known: return header
-    raise UnetError(f'{_shown(path)} has format {header.get("format")} and architecture {arch}, which version {__version__} of this package '
-                    'does not know: update it.')
+    if header.get('format') == _format and _known(header.get('arch')): return header
+    raise UnetError(f'{_shown(path)} has format {header.get("format")!r:.20} and architecture {header.get("arch")!r:.80}, which version {__version__} '
+                    'of this package does not know: update it.')
 
-# %% ../nbs/20_unet.ipynb #4dce1dd8
+def _known(arch):
+    "Is `arch`, from a header, an architecture that we can build?"
+    args = arch.get('args', {}) if isinstance(arch, dict) and arch.get('name') == 'colour_unet' else None
+    return isinstance(args, dict) and args.keys() <= {'norm'} and args.get('norm', 'batch') in [*_norms]
+
+# %% ../nbs/20_unet.ipynb #ec6bc4ad
 def load_model(
     path:str|Path # a file that `save_model` wrote
 ) -> tuple: # the model, on the CPU and ready to predict (eval mode), and its header
@@ -306,8 +309,13 @@ def load_model(
     header = model_header(path)
     with torch.device('meta'): model = colour_unet('random', **header['arch'].get('args', {})) # no time spent on weights to be replaced
     model.to_empty(device='cpu')
-    try: model.load_state_dict(load_file(path))
+    try:
+        state = load_file(path)
+        if any(o.is_complex() for o in state.values()): raise TypeError('complex weights')
+        model.load_state_dict(state)
     except Exception as e: # names, shapes, or the file itself
         raise UnetError(f'{_shown(path)} does not hold the weights that its header promises: copy it again, or train anew.') from e
-    model.origin = header['backbone']
+    if not all(o.isfinite().all() for o in model.state_dict().values()):
+        raise UnetError(f'{_shown(path)} holds weights that are no numbers (a damaged file, or a training that went astray): copy it again, or train anew.')
+    model.origin = str(header.get('backbone', 'unknown'))
     return model.eval(),header
