@@ -360,7 +360,7 @@ class StageTraining:
     @property
     def done(self): return 'row' in self.info
 
-# %% ../nbs/50_train.ipynb #fe1a9e8e
+# %% ../nbs/50_train.ipynb #bf1bd105
 @patch
 def _origin(self:StageTraining):
     "Which trained stage this one starts from; None for the first."
@@ -372,7 +372,7 @@ def _origin(self:StageTraining):
 @patch
 def _fingerprint(self:StageTraining):
     "Everything that decides the outcome of this stage."
-    off = ('preset', 'test', 'data', 'workers', 'faces', 'lesson_size', 'lesson_steps', 'stages')
+    off = ('preset', 'test', 'data', 'workers', 'faces', 'lesson_size', 'lesson_steps', 'ablation_steps', 'render_sizes', 'megapixels', 'stages')
     numbers = {k: v for k,v in self.recipe.as_dict().items() if k not in off}
     photos = hashlib.sha256(''.join(p.sha256 for p in self.sets.train + self.sets.valid).encode()).hexdigest()[:16]
     return json.loads(json.dumps(dict(numbers, **self.recipe.as_dict()['stages'][self.recipe.stages.index(self.stage)], photographs=photos, starts_from=self.origin)))
