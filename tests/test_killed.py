@@ -8,12 +8,12 @@ ROOT = Path(__file__).parents[1]
 CHANGES = ['stages.size=32', 'stages.repeats=1', 'stage1.epochs=4', 'stage2.epochs=2', 'finder_steps=6', 'patience=9']
 
 VICTIM = '''
-import os, signal, sys, torch
+import json, os, signal, sys, traceback, torch
 from pathlib import Path
 from colourise import train
 from colourise.recipe import load_recipe
 torch.set_num_threads(1)
-out, where, nth, changes = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+changes, until, runs = json.loads(sys.argv[1])
 count = 0
 def now():
     global count
@@ -35,22 +35,37 @@ def between_stages(self, recipe, stage, *args, **kw):
     if stage == 'stage2' and now(): die()
     init(self, recipe, stage, *args, **kw)
 
-if where == 'batch': train.StageLog.after_loss = in_a_batch
-if where == 'write': torch.save = in_a_write
-if where == 'rename': os.replace = before_a_rename
-if where == 'between': train.StageTraining.__init__ = between_stages
-train.train_course(load_recipe('test', *changes), out, 'cpu', until='stage2')
+def train_here(out, where, nth_time):
+    global nth
+    nth = nth_time
+    if where == 'batch': train.StageLog.after_loss = in_a_batch
+    if where == 'write': torch.save = in_a_write
+    if where == 'rename': os.replace = before_a_rename
+    if where == 'between': train.StageTraining.__init__ = between_stages
+    train.train_course(load_recipe('test', *changes), out, 'cpu', until=until)
+
+for run in runs:                           # each in a process of its own, which needn't import anything any more
+    pid = os.fork()
+    if pid == 0:
+        try: train_here(*run)
+        except BaseException: traceback.print_exc(); os._exit(1)
+        sys.stdout.flush(); os._exit(0)
+    print('ended', os.waitpid(pid, 0)[1], flush=True)
 '''
 
-def run(out, where='nowhere', nth=0):
+def train(*runs, changes=CHANGES, until='stage2'):
+    "Run the victims one after the other; returns how each ended (0, or what `waitpid` says) and what was printed."
     env = dict(os.environ, OMP_NUM_THREADS='1', COLOURISE_ROOT=str(ROOT), PYTHONPATH=str(ROOT))
-    return subprocess.run([sys.executable, '-c', VICTIM, str(out), where, str(nth), *CHANGES], env=env, capture_output=True, text=True, timeout=600)
+    runs = [[str(out), where, nth] for out,where,nth in runs]
+    done = subprocess.run([sys.executable, '-c', VICTIM, json.dumps([changes, until, runs])], env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return [int(l.split()[1]) for l in done.stdout.splitlines() if l.startswith('ended')], done.stdout + done.stderr
 
 @pytest.fixture(scope='module')
 def unbroken(tmp_path_factory):
     out = tmp_path_factory.mktemp('unbroken')
-    done = run(out)
-    assert done.returncode == 0, done.stderr
+    ended,said = train((out, 'nowhere', 0))
+    assert ended == [0], said
     return out
 
 def same(a, b):
@@ -63,12 +78,9 @@ def test_killed_run_equals_unbroken_run(unbroken, tmp_path):
               ('rename', 2),   # stage 1: the third epoch, between the two files that belong together
               ('between', 1),  # stage 1 is finished, stage 2 has not begun
               ('rename', 1)]   # stage 2: its first epoch
-    for where,nth in deaths:
-        died = run(tmp_path, where, nth)
-        assert died.returncode == -signal.SIGKILL, f'{where}: {died.stdout}{died.stderr}'
-    done = run(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert 'stage1 is trained already' in done.stdout
+    ended,said = train(*((tmp_path, *d) for d in deaths), (tmp_path, 'nowhere', 0))
+    assert ended == [signal.SIGKILL]*len(deaths) + [0], said
+    assert 'stage1 is trained already' in said
     for stage in ('stage1', 'stage2'):
         a,b = (pd.read_csv(d/stage/'history.csv').drop(columns='seconds') for d in (unbroken, tmp_path))
         assert a.shape == b.shape and same(a.values.ravel(), b.values.ravel()) < 1e-4
@@ -81,9 +93,7 @@ def test_killed_run_equals_unbroken_run(unbroken, tmp_path):
 
 def test_another_seed_is_another_run(unbroken, tmp_path):
     "The comparison above can fail: with another seed, weights and history differ by far more."
-    env = dict(os.environ, OMP_NUM_THREADS='1', COLOURISE_ROOT=str(ROOT), PYTHONPATH=str(ROOT))
-    done = subprocess.run([sys.executable, '-c', VICTIM.replace("until='stage2'", "until='stage1'"), str(tmp_path), 'nowhere', '0', *CHANGES, 'seed=1'],
-                          env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+    ended,said = train((tmp_path, 'nowhere', 0), changes=[*CHANGES, 'seed=1'], until='stage1')
+    assert ended == [0], said
     a,b = (pd.read_csv(d/'stage1'/'history.csv').drop(columns='seconds') for d in (unbroken, tmp_path))
     assert same(a.values.ravel(), b.values.ravel()) > 1e-3
