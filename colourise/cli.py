@@ -7,12 +7,12 @@ __all__ = ['Photos', 'Place', 'Model', 'Device', 'RenderSize', 'Amount', 'Flip',
            'Silent', 'Loud', 'Version', 'Quality', 'Preset', 'Data', 'Test', 'Changes', 'command', 'photo_files', 'Job',
            'Batch', 'PhotoError', 'colourise', 'CourseError', 'course_root', 'course_notebooks', 'course_keys',
            'Ledger', 'execute', 'ProgressLine', 'failure_report', 'run_course', 'stage_table', 'colourise_course',
-           'colourise_train', 'colourise_evaluate', 'check_photos', 'colourise_data']
+           'colourise_train', 'colourise_evaluate', 'colourise_bench', 'check_photos', 'colourise_data']
 
-# %% ../nbs/90_cli.ipynb #feefdb3c
+# %% ../nbs/90_cli.ipynb #d795a066
 import asyncio,functools,hashlib,importlib.util,inspect,io,json,os,re,shlex,signal,stat,sys,tempfile,time
 from argparse import BooleanOptionalAction, RawDescriptionHelpFormatter
-from contextlib import contextmanager
+from contextlib import contextmanager,redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -40,13 +40,16 @@ def _parsed(p, argv=None):
     opts = vars(p.parse_intermixed_args(argv[:i]))
     return opts | {names: opts[names] + argv[i+1:]}
 
-# %% ../nbs/90_cli.ipynb #370987cc
+# %% ../nbs/90_cli.ipynb #d132782e
 def command(
     func # its docments become options; returns an exit status or None
 ):
     "Make a command of `func`: called with a list of options, by default those of the command line, it returns an exit status."
     prog = func.__name__.replace('_', '-')
     def say(sentence, status):
+        if os.environ.get('RANK', '0') != '0': # one of several processes: what all have to say, the first one says, and the others are ended
+            if status in (2, 130): return status
+            time.sleep(3)
         print(f'{prog}: {sentence}', file=sys.stderr)
         return status
     def _run(argv=None):
@@ -684,7 +687,23 @@ def _tried(device):
     except Exception: raise RecipeError(f"This machine can't use the device '{device}': leave --device out, or say --device cpu.") from None
     return device
 
-# %% ../nbs/90_cli.ipynb #59d7bbd6
+# %% ../nbs/90_cli.ipynb #2d84df09
+class _Ended(KeyboardInterrupt): "A signal has told this process to end."
+
+@contextmanager
+def _one_speaks():
+    "Let only the first of several processes print, and have each say why it ends before its time."
+    from colourise.several import SeveralError,is_main,rank,world
+    def stop(*_): raise _Ended
+    old = signal.signal(signal.SIGTERM, stop) if world() > 1 else None
+    try:
+        with redirect_stdout(sys.stdout if is_main() else io.StringIO()): yield
+    except _Ended as e:
+        raise SeveralError(f'Process {rank()+1} of {world()} was told to end: another one has ended, or somebody wished so. The same command goes on from the last whole epoch.') from e
+    finally:
+        if old is not None: signal.signal(signal.SIGTERM, old)
+
+# %% ../nbs/90_cli.ipynb #6210d396
 @command
 def colourise_train(
     preset:Preset='sample',
@@ -703,11 +722,14 @@ def colourise_train(
 
     Examples:
       colourise-train --preset article --data ~/photographs -o ~/model
-      colourise-train --set stage1.epochs=3 --set stages.batch=4 --seed 1"""
+      colourise-train --set stage1.epochs=3 --set stages.batch=4 --seed 1
+      accelerate launch --multi_gpu --num_processes 4 --no_python colourise-train --preset article"""
     recipe = load_recipe(preset, *_changes(set, data=data, test=test, seed=seed))
-    device = _tried(device)
+    _tried(device)
+    from colourise.several import several
     from colourise.train import train_course
-    train_course(recipe, Path(Out).expanduser() if Out else run_dir(recipe), device=device, again=again, until=until)
+    with several(device) as device, _one_speaks():
+        train_course(recipe, Path(Out).expanduser() if Out else run_dir(recipe), device=device, again=again, until=until)
 
 # %% ../nbs/90_cli.ipynb #4475bf5f
 def _say_results(table, out):
@@ -747,6 +769,28 @@ def colourise_evaluate(
     from colourise.infer import Colouriser
     from colourise.results import evaluate_folder
     _say_results(evaluate_folder(Colouriser.from_pretrained(model, device), data, out, train, side, render_size, flip), out)
+
+# %% ../nbs/90_cli.ipynb #3d0be719
+@command
+def colourise_bench(
+    preset:Preset='article',
+    data:Annotated[str, "photographs for the schedule on a GPU, as DIV2K's 800 (if not given: synthetic ones)", {'metavar': 'DIR'}]=None,
+    set:Changes=None,
+    Out:Annotated[str, 'folder to write to (runs/bench if not given)', {'metavar': 'DIR'}]=None,
+):
+    """Measure how fast this package is, side by side with plain fastai, on this machine.
+
+    Some minutes on two cores; --preset sample measures small sizes in one. Other programs should rest meanwhile.
+    What this machine can't measure is said in the table.
+
+    Example:
+      colourise-bench --set bench_rounds=3 -o bench"""
+    recipe = load_recipe(preset, *_changes(set))
+    if data and not Path(data).expanduser().is_dir(): raise RecipeError(f"There is no folder '{data}'.")
+    out = Path(Out).expanduser() if Out else root()/'runs'/'bench'
+    if out.exists() and not out.is_dir(): raise RecipeError(f"'{Out}' is a file: name a folder with -o.")
+    from colourise.bench import write_bench
+    write_bench(recipe, out, data)
 
 # %% ../nbs/90_cli.ipynb #24838feb
 def _damaged(path):

@@ -6,8 +6,9 @@
 __all__ = ['InferError', 'default_model', 'Colouriser', 'add_colours', 'SourcePhoto', 'read_photo', 'compare_picture',
            'output_format', 'save_photo', 'measure_costs']
 
-# %% ../nbs/75_infer.ipynb #a3a3ae82
+# %% ../nbs/75_infer.ipynb #b067e23a
 import hashlib,io,logging,os,re,secrets,stat,time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass,field
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from . import __version__
 from .recipe import ColouriseError,_convert,defaults,root
 from .data import DataError,_quiet,_why,bars_show,download
 from .metrics import luma
-from .unet import UnetError,load_model
+from .unet import UnetError,channels_last,fold_norms,load_model
 from fastai.torch_core import default_device
 
 # %% ../nbs/75_infer.ipynb #db0b3244
@@ -101,7 +102,7 @@ def _memory_for(what):
         if not full: raise
         raise InferError(f"The memory doesn't suffice for {what}: choose a smaller render size, or the CPU as device, or shrink the photograph first.") from e
 
-# %% ../nbs/75_infer.ipynb #7fb26e48
+# %% ../nbs/75_infer.ipynb #13cf2986
 class Colouriser:
     "A trained network that colours photographs."
     def __init__(self,
@@ -121,7 +122,7 @@ class Colouriser:
         "Read a model; raises `UnetError` if it isn't one of ours, and `InferError` if there is none, or no such device."
         path = _model_file(model)
         net,header = load_model(path)
-        return cls(net, header, _short_name(header, path), device)
+        return cls(fold_norms(net), header, _short_name(header, path), device)
 
 # %% ../nbs/75_infer.ipynb #a54ac4fe
 _floor,_top = 32,2048 # smallest and largest render size, pixels
@@ -157,15 +158,16 @@ def _padded(x, margin):
     pads = [(margin + e//2, margin + e - e//2) for e in extra]
     return np.pad(x, pads, mode='reflect'), tuple(slice(a, a+s) for (a,_),s in zip(pads, x.shape))
 
-# %% ../nbs/75_infer.ipynb #cf3f1a1c
+# %% ../nbs/75_infer.ipynb #86fb8269
 @patch
 def _predict(self:Colouriser, x):
     "What the network makes of `x` (h,w), grey in [0,1]: (h,w,3)."
-    t = torch.from_numpy(np.ascontiguousarray(x))[None, None].to(self.device, memory_format=torch.channels_last)
-    with torch.inference_mode(): return self.model(t)[0].float().permute(1, 2, 0).cpu().numpy()
+    t = torch.from_numpy(np.ascontiguousarray(x))[None, None].to(self.device)
+    with torch.inference_mode(): return self.model(channels_last(t))[0].float().permute(1, 2, 0).cpu().numpy()
 
-# %% ../nbs/75_infer.ipynb #18191dbe
-_strip = 1 << 18 # pixels of the full-size picture that are worked on at a time
+# %% ../nbs/75_infer.ipynb #c93ab33e
+_strip = 1 << 18 # pixels of the full-size picture that a thread works on at a time
+_strips_at_once = min(2, os.cpu_count() or 1) # more than two wait for each other
 
 def _boxes(size, pixels=_strip):
     "Boxes (left, upper, right, lower) of at most `pixels` each that cover a picture of `size`: strips, if it isn't absurdly wide."
@@ -190,7 +192,7 @@ def _bytes(planes):
     "Planes (h,w) in [0,1] as one array (h,w,3) of uint8."
     return (np.stack(planes, -1)*255 + .5).clip(0, 255).astype(np.uint8)
 
-# %% ../nbs/75_infer.ipynb #4858f1d1
+# %% ../nbs/75_infer.ipynb #4bde0297
 def add_colours(
     grey,               # PIL image of mode `L`, full size
     pred,               # from `Colouriser.render`: (h,w,3), about [0,1]
@@ -203,14 +205,19 @@ def add_colours(
     chroma = (pred - own[..., None])*np.float32(colour)
     plane = lambda x: Image.fromarray(np.ascontiguousarray(x, dtype=np.float32))
     planes = [plane(chroma[..., i]) for i in (0, 2)] if keep_luminance else [plane(own + chroma[..., i]) for i in range(3)]
-    out = Image.new('RGB', grey.size)
-    for box in _boxes(grey.size):
+    grey.load()
+    out,boxes = Image.new('RGB', grey.size),_boxes(grey.size)
+    def strip(box):
         parts = [_enlarged(p, grey.size, box) for p in planes]
         if keep_luminance:
             red,blue = parts
             green = -(luma[0]*red + luma[2]*blue)/luma[1] # chroma has no luma of its own
             parts = _within_gamut(np.asarray(grey.crop(box), dtype=np.float32)/255, [red, green.astype(np.float32), blue])
-        out.paste(Image.fromarray(_bytes(parts)), box)
+        return Image.fromarray(_bytes(parts))
+    with ThreadPoolExecutor(_strips_at_once) as pool: # Pillow and NumPy let other threads work while they calculate
+        for i in range(0, len(boxes), _strips_at_once):
+            some = boxes[i:i+_strips_at_once]
+            for box,part in zip(some, pool.map(strip, some)): out.paste(part, box)
     return out
 
 # %% ../nbs/75_infer.ipynb #489dbc9f

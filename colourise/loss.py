@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pixel_loss', 'VGGFeatures', 'gram_matrix', 'LossError', 'FeatureLoss']
 
-# %% ../nbs/30_loss.ipynb #e26705b9
+# %% ../nbs/30_loss.ipynb #3b078d04
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import vgg
 
 from .recipe import ColouriseError
-from .unet import fetch_weights
+from .unet import channels_last, fetch_weights, fold_norms
 
 # %% ../nbs/30_loss.ipynb #bb48b7b8
 def pixel_loss(
@@ -36,7 +36,7 @@ def _vgg_layers(state):
             nn.init.zeros_(m.bias)
     return net
 
-# %% ../nbs/30_loss.ipynb #8484588f
+# %% ../nbs/30_loss.ipynb #4d0c86a2
 class VGGFeatures(nn.Module):
     "VGG-16's activations before its third, fourth and fifth max-pool: frozen, and always in eval mode."
     cuts = 0,23,33,43 # `features` 22, 32 and 42 are the last ReLUs before a max-pool
@@ -48,7 +48,9 @@ class VGGFeatures(nn.Module):
         state = fetch_weights('vgg16_bn', source)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None: torch.manual_seed(seed)
-            layers = _vgg_layers(state)
+            layers = fold_norms(_vgg_layers(state).eval())
+        for m in layers:
+            if isinstance(m, nn.ReLU): m.inplace = True
         self.slices = nn.ModuleList(layers[a:b] for a,b in zip(self.cuts, self.cuts[1:]))
         self.register_buffer('mean', torch.tensor([0.485, 0.456, 0.406])[:, None, None]) # ImageNet's photographs, as
         self.register_buffer('std', torch.tensor([0.229, 0.224, 0.225])[:, None, None])  # VGG was trained on them
@@ -61,15 +63,15 @@ class VGGFeatures(nn.Module):
         for layers in self.slices: res.append(x := layers(x))
         return res
 
-# %% ../nbs/30_loss.ipynb #3890c708
+# %% ../nbs/30_loss.ipynb #dfc8e7c3
 def gram_matrix(
     x:torch.Tensor # (B, C, H, W), activations
 ) -> torch.Tensor: # (B, C, C), float32
     "How strongly each two channels fire together, wherever in the picture: XXᵀ/(CHW) (Gatys et al. 2016)."
     with torch.autocast(x.device.type, enabled=False):
         b,c,h,w = x.shape
-        x = x.float().reshape(b, c, h*w)
-        return x @ x.transpose(1, 2)/(c*h*w)
+        x = x.float().permute(0, 2, 3, 1).reshape(b, h*w, c) # as the activations lie in memory: nothing is copied
+        return x.transpose(1, 2) @ x/(c*h*w)
 
 # %% ../nbs/30_loss.ipynb #395c0859
 class LossError(ColouriseError):

@@ -44,7 +44,7 @@ class Stage:
     lr_span: float      # the first layer group learns at lr/lr_span, the last at lr
     freeze: bool        # keep the backbone as it is?
 
-# %% ../nbs/00_recipe.ipynb #1ec6916c
+# %% ../nbs/00_recipe.ipynb #45d0cccb
 @dataclass
 class Recipe:
     "All numbers of a run."
@@ -81,6 +81,15 @@ class Recipe:
     ablation_steps: int       # training steps of each row of the ablation of the loss
     render_sizes: tuple[int, ...]    # render sizes that the inference lesson measures, pixels
     megapixels: tuple[float, ...]    # sizes of photographs that it measures
+    bench_rounds: int                # rounds of the benchmark's races
+    bench_photos: int                # large photographs that its loaders read
+    bench_steps: tuple[int, ...]     # sizes of its training steps, pixels
+    bench_render: int                # render size of its network and its photograph, pixels
+    bench_photo: float               # that photograph, megapixels
+    bench_compile: bool              # try torch.compile, too?
+    bench_sizes: tuple[int, ...]     # training sizes against which time and memory are drawn, pixels
+    bench_megapixels: tuple[float, ...] # photographs against which they are drawn
+    bench_counts: tuple[int, ...]    # collections against which they are drawn, photographs
     stages: list[Stage]       # in order
 
 # %% ../nbs/00_recipe.ipynb #86e5a2b1
@@ -105,8 +114,8 @@ def _values(cls, items, where):
             raise RecipeError(f"{where}: {k} must be {_kinds.get(types[k], 'numbers with commas between them')}, not '{v}'.") from None
     return res
 
-# %% ../nbs/00_recipe.ipynb #74d26e1c
-_positive = 'min_side cache_zoom lesson_size lesson_steps ablation_steps finder_steps max_lr patience workers crop_min'.split()
+# %% ../nbs/00_recipe.ipynb #8cf1f0e9
+_positive = 'min_side cache_zoom lesson_size lesson_steps ablation_steps finder_steps max_lr patience workers crop_min bench_rounds bench_photos bench_photo'.split()
 _shares = 'valid_share flip_p lighting_p warp_p crop_min pct_start min_gain'.split()
 _not_negative = 'min_colourfulness max_lighting max_warp pixel_weight gram_weight weight_decay'.split()
 
@@ -119,6 +128,8 @@ def _rules(r):
     yield r.max_lighting < 1 and r.max_warp < 1, 'max_lighting and max_warp must be less than 1'
     yield len(r.feature_weights) == 3 and min(r.feature_weights) >= 0, 'feature_weights must be three numbers, none negative'
     yield all(n >= 32 for n in r.render_sizes) and all(m > 0 for m in r.megapixels), 'render_sizes must be at least 32, and megapixels positive'
+    yield min(*r.bench_steps, *r.bench_sizes, r.bench_render) >= 32, 'bench_steps, bench_sizes and bench_render must be at least 32'
+    yield min(*r.bench_megapixels, *r.bench_counts) > 0, 'bench_megapixels and bench_counts must be positive'
     yield r.judge in ('valid', 'last'), f"judge must be 'valid' or 'last', not '{r.judge}'"
     yield len(r.stages) > 0, 'a recipe needs at least one stage'
     for s in r.stages:

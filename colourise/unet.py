@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['UnetError', 'imagenet_at_hand', 'fetch_weights', 'GreyConv', 'resnet_body', 'colour_unet', 'unet_blocks',
-           'unet_shapes', 'architecture_figure', 'unet_groups', 'save_model', 'model_header', 'load_model']
+           'unet_shapes', 'architecture_figure', 'unet_groups', 'save_model', 'model_header', 'load_model',
+           'channels_last', 'fold_norms']
 
-# %% ../nbs/20_unet.ipynb #41fe84eb
+# %% ../nbs/20_unet.ipynb #ed9cfe20
 import hashlib, json, os, warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 
 from . import __version__
@@ -157,7 +159,7 @@ def _pass_grey(model):
     for p in model.layers[-1].parameters(): nn.init.zeros_(p)
     nn.init.ones_(model.layers[-1].weight.data[:, -1:])             # the last channel is the last cross-connection: the input
 
-# %% ../nbs/20_unet.ipynb #ba04c701
+# %% ../nbs/20_unet.ipynb #86165d7f
 _norms = {'none': None, 'batch': NormType.Batch}
 
 def colour_unet(
@@ -174,6 +176,8 @@ def colour_unet(
         model = DynamicUnet(resnet_body(state), 3, (size, size), blur=True, last_cross=True, norm_type=_norms[norm])
         model.layers = model.layers[:-1] # without fastai's `ToTensorBase`: plain tensors come out
         _pass_grey(model)
+    for m in model.modules():
+        if isinstance(m, nn.ReLU): m.inplace = True # each follows a norm or a sum, which don't need what it overwrites
     model.origin,model.norm = Path(backbone).name,norm
     return model.train()
 
@@ -319,3 +323,22 @@ def load_model(
         raise UnetError(f'{_shown(path)} holds weights that are no numbers (a damaged file, or a training that went astray): copy it again, or train anew.')
     model.origin = str(header.get('backbone', 'unknown'))
     return model.eval(),header
+
+# %% ../nbs/20_unet.ipynb #df51dec8
+def channels_last(
+    x:torch.Tensor # (B, C, H, W)
+) -> torch.Tensor: # the same, its channels side by side in memory
+    "`x` in the layout that convolutions are fast in; unlike `x.contiguous(memory_format=…)` also where one channel leaves it open."
+    return torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
+
+# %% ../nbs/20_unet.ipynb #2b139b02
+def fold_norms(
+    model:nn.Module # in eval mode; changed for good, and no longer fit for training or saving
+) -> nn.Module: # `model`
+    "Let each convolution do the work of the batch norm behind it."
+    children = list(model._modules.items()) # in the order in which torchvision and fastai call them
+    for (a,conv),(b,norm) in zip(children, children[1:]):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            model._modules[a],model._modules[b] = fuse_conv_bn_eval(conv, norm),nn.Identity()
+    for m in model.children(): fold_norms(m)
+    return model
