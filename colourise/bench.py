@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['BenchError', 'race', 'ratio', 'machine', 'make_photos', 'plain_batches', 'photo_stage', 'our_sets', 'our_batches',
            'epoch', 'loader_race', 'cache_race', 'lesson7_gram', 'PlainLoss', 'bench_model', 'train_step',
-           'step_runners', 'bench_batch', 'StepProcess', 'step_race', 'median_table', 'network_runners', 'network_race',
-           'plain_colourise', 'our_colourise', 'photo_runners', 'photo_race', 'step_flop', 'ceiling', 'schedule_table',
-           'run_seconds', 'measure_schedule', 'in_fresh_processes', 'growth_jobs', 'growth', 'growth_figure',
-           'bench_table', 'run_bench', 'write_bench']
+           'step_runners', 'bench_batch', 'StepProcess', 'step_ways', 'step_race', 'median_table', 'network_runners',
+           'network_race', 'plain_colourise', 'our_colourise', 'photo_runners', 'photo_race', 'step_flop', 'ceiling',
+           'schedule_table', 'run_seconds', 'measure_schedule', 'in_fresh_processes', 'growth_jobs', 'growth',
+           'growth_figure', 'bench_table', 'run_bench', 'write_bench']
 
-# %% ../nbs/80_speed.ipynb #cba11384
-import json,os,platform,subprocess,sys,tempfile,time,warnings
+# %% ../nbs/80_speed.ipynb #359a038a
+import json,logging,os,platform,subprocess,sys,tempfile,time,warnings
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache,partial
@@ -275,41 +276,50 @@ def bench_batch(
     colour = F.interpolate(colour, (size, size), mode='bicubic').clamp(0, 1)
     return grey_of(colour),colour
 
-# %% ../nbs/80_speed.ipynb #e031050d
+# %% ../nbs/80_speed.ipynb #be2ebe3a
 def _serve_steps(preset, name):
-    "Do a step whenever standard input names a size and a batch, and answer on standard output."
+    "Do a step whenever standard input names a size and a batch, and answer with the loss."
     if name == _ours: keep_memory()
     run, = step_runners(load_recipe(preset), [name]).values()
     print('ready', flush=True)
     for line in sys.stdin:
-        run(bench_batch(*map(int, line.split())))
-        print('done', flush=True)
+        print(run(bench_batch(*map(int, line.split()))), flush=True)
 
 class StepProcess:
     "A way of doing a training step, in a process of its own: how memory is handled belongs to the process."
     def __init__(self, preset, name):
         code = 'import sys; from colourise.bench import _serve_steps; _serve_steps(*sys.argv[1:])'
         self.p = subprocess.Popen([sys.executable, '-c', code, preset, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    def wait(self):
-        if not self.p.stdout.readline(): raise BenchError('A process that was to do steps of training has ended: there may be too little memory.')
+    def answer(self):
+        if said := self.p.stdout.readline(): return said
+        raise BenchError('A process that was to do steps of training has ended: there may be too little memory.')
     def __call__(self, size, batch):
         self.p.stdin.write(f'{size} {batch}\n'); self.p.stdin.flush()
-        self.wait()
+        return float(self.answer())
     def close(self): self.p.stdin.close(); self.p.wait()
 
-# %% ../nbs/80_speed.ipynb #a241435a
+@contextmanager
+def step_ways(
+    recipe # how many ways: all with `bench_compile`, else only the first and the last
+):         # gives name → `StepProcess`
+    "The ways to do a step, each in a process that waits for its turn."
+    ways = {k: StepProcess(recipe.preset, k) for k in (_ways if recipe.bench_compile else (_ways[0], _ours))}
+    try:
+        for w in ways.values(): w.answer()
+        yield ways
+    finally:
+        for w in ways.values(): w.close()
+
+# %% ../nbs/80_speed.ipynb #943023c1
 def step_race(
+    ways,    # from `step_ways`
     recipe,  # sizes and rounds: `bench_steps`, `bench_rounds`
     batches={64: 16, 128: 4} # photographs at once, by size; 4 elsewhere
 ) -> dict:   # size → seconds, from `race`
     "Steps of training side by side, one process working at a time."
-    ways = {k: StepProcess(recipe.preset, k) for k in (_ways if recipe.bench_compile else (_ways[0], _ours))} # small measurements do without those between
-    try:
-        for w in ways.values(): w.wait()
-        return {s: race({k: partial(w, s, batches.get(s, 4)) for k,w in ways.items()}, recipe.bench_rounds) for s in recipe.bench_steps}
-    finally:
-        for w in ways.values(): w.close()
+    return {s: race({k: partial(w, s, batches.get(s, 4)) for k,w in ways.items()}, recipe.bench_rounds) for s in recipe.bench_steps}
 
+# %% ../nbs/80_speed.ipynb #0f0392f8
 def median_table(
     races # title → seconds, from `race`
 ) -> pd.DataFrame: # a row for each runner: median seconds, and how many times as fast as the first
@@ -335,6 +345,7 @@ def network_runners(
                'ours: and norms folded, ReLU in place': lambda: ours(channels_last(x))}
     if compiled: # these two cost time and are shown once, in full measurements
         runners['bfloat16 autocast'] = bf16
+        logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR) # that there is no GPU is no news
         fast = torch.compile(ours)
         runners['ours, compiled'] = lambda: fast(channels_last(x))
     return {k: torch.no_grad()(run) for k,run in runners.items()}
@@ -482,7 +493,7 @@ def measure_schedule(
     table.attrs.update(seconds=time.perf_counter() - start, ceiling=top, photos=len(sets.train))
     return table
 
-# %% ../nbs/80_speed.ipynb #d9d650e8
+# %% ../nbs/80_speed.ipynb #29693e1f
 def _job_nothing(): return 0.
 
 def _copy_of(loss):
@@ -508,14 +519,14 @@ def _job_photo(path, size):
     return time.perf_counter() - start
 
 def _job_loader(path, photos, folder):
-    "Seconds for 20 batches of a collection of `photos` photographs; all of them are copies of one."
+    "Seconds for a batch from a collection of `photos` photographs; all of them are copies of one."
     recipe = load_recipe('article', 'min_colourfulness=0')
     one = our_sets([path], recipe, {64}, folder).train[0]
     sets = PhotoSets([replace(one, path=Path(f'{path}-{i}')) for i in range(photos)], [one], [], [], {}, '')
     batches = iter(our_batches(sets, photo_stage(64, 64), recipe, folder))
-    start = time.perf_counter()
-    for _ in range(min(20, photos//64)): next(batches)
-    return time.perf_counter() - start
+    start,count = time.perf_counter(),max(1, min(20, photos//64))
+    for _ in range(count): next(batches)
+    return (time.perf_counter() - start)/count
 
 # %% ../nbs/80_speed.ipynb #325461bb
 _jobs = dict(nothing=_job_nothing, step=_job_step, photo=_job_photo, loader=_job_loader)
@@ -635,7 +646,7 @@ def bench_table(
     else: rows.append({'what': f"the article's schedule, {schedule.attrs['photos']} photographs", 'ours': f"{schedule.attrs['seconds']:.0f} s", 'at least': 'under 600 s'})
     return pd.DataFrame(rows).fillna('').set_index('what').drop(columns='note')
 
-# %% ../nbs/80_speed.ipynb #65a46066
+# %% ../nbs/80_speed.ipynb #02528eb8
 def run_bench(
     recipe,      # whose `bench_…` numbers say how much is measured
     data=None,   # folder of photographs for the schedule on a GPU; synthetic ones if None
@@ -646,7 +657,8 @@ def run_bench(
     with tempfile.TemporaryDirectory() as folder:
         say('photographs per second ...'); photos = make_photos(folder, recipe.bench_photos)
         rates,built = loader_race(photos, recipe, rounds=recipe.bench_rounds),cache_race(photos, recipe, rounds=max(1, recipe.bench_rounds//2))
-    say('steps of training ...'); steps = step_race(recipe)
+    say('steps of training ...')
+    with step_ways(recipe) as ways: steps = step_race(ways, recipe)
     say('the network alone ...'); network,_,_ = network_race(recipe)
     say('a photograph from file to file ...'); files,_ = photo_race(recipe)
     if gpu: say("the article's schedule on the GPU ...")
