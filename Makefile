@@ -12,7 +12,7 @@ BIN  := $(VENV)/bin
 QUIET := $(shell [ -t 2 ] || echo --quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab outputs export clean
+.PHONY: help course test lab ship outputs export clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## */  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test: $(VENV)/.dev ## run all notebooks on the preset `test` from scratch, and a
 
 lab: $(VENV)/.course ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter-lab nbs
+
+ship: ## put the model of the last course (PRESET=) into the package, with its card
+	@cp runs/$(PRESET)/shipped/model.safetensors runs/$(PRESET)/shipped/model-card.md colourise/
 
 outputs: $(VENV)/.dev ## take the outputs of the last course (PRESET=) over into nbs/
 	@$(BIN)/python tools/adopt_outputs.py 'runs/$(PRESET)/notebooks'

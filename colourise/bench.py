@@ -10,7 +10,7 @@ __all__ = ['BenchError', 'race', 'ratio', 'machine', 'make_photos', 'plain_batch
            'schedule_table', 'run_seconds', 'measure_schedule', 'in_fresh_processes', 'growth_jobs', 'growth',
            'growth_figure', 'bench_table', 'run_bench', 'write_bench']
 
-# %% ../nbs/80_speed.ipynb #359a038a
+# %% ../nbs/80_speed.ipynb #8b5bac1d
 import json,logging,os,platform,subprocess,sys,tempfile,time,warnings
 from contextlib import contextmanager
 from copy import deepcopy
@@ -310,14 +310,18 @@ def step_ways(
     finally:
         for w in ways.values(): w.close()
 
-# %% ../nbs/80_speed.ipynb #943023c1
+# %% ../nbs/80_speed.ipynb #7e16f156
 def step_race(
     ways,    # from `step_ways`
-    recipe,  # sizes and rounds: `bench_steps`, `bench_rounds`
-    batches={64: 16, 128: 4} # photographs at once, by size; 4 elsewhere
-) -> dict:   # size → seconds, from `race`
-    "Steps of training side by side, one process working at a time."
-    return {s: race({k: partial(w, s, batches.get(s, 4)) for k,w in ways.items()}, recipe.bench_rounds) for s in recipe.bench_steps}
+    recipe,  # sizes, batches and rounds: `bench_steps`, `bench_batches`, `bench_rounds`
+    share=1  # of those batches
+) -> dict:   # (size, batch) → seconds, from `race`
+    "Steps of training side by side, one process working at a time: all ways at the first size, the first and the last way at the others."
+    res = {}
+    for s,b in zip(recipe.bench_steps, recipe.bench_batches):
+        b = max(2, round(b*share))
+        res[s, b] = race({k: partial(w, s, b) for k,w in ways.items() if not res or k in (_ways[0], _ours)}, recipe.bench_rounds)
+    return res
 
 # %% ../nbs/80_speed.ipynb #0f0392f8
 def median_table(
@@ -330,7 +334,7 @@ def median_table(
         cols[f'{title}: times as fast'] = pd.Series({k: round(ratio(s, s.columns[0], k)[0], 2) for k in s})
     return pd.DataFrame(cols)
 
-# %% ../nbs/80_speed.ipynb #fac9f8ca
+# %% ../nbs/80_speed.ipynb #1b7f4b9c
 def network_runners(
     size,         # pixels
     compiled=False# torch.compile, too? It takes a minute before the first picture
@@ -623,7 +627,7 @@ def _versus(what, s, fast, goal, note=''):
     "A row from `race`, whose first column is the opponent."
     return _row(what, s.iloc[:, 0].median(), s[fast].median(), 's', ratio(s, s.columns[0], fast), goal, note)
 
-# %% ../nbs/80_speed.ipynb #5e05367f
+# %% ../nbs/80_speed.ipynb #956ad37d
 def bench_table(
     rates,   # from `loader_race`
     built,   # from `cache_race`
@@ -637,7 +641,7 @@ def bench_table(
     rate = rates['cache']/rates['plain fastai']
     rows = [_row('photographs per second at 64 px, cache built', rates['plain fastai'].median(), rates['cache'].median(), '/s', (rate.median(), rate.min(), rate.max()), 100),
             _versus('3 epochs at 64 px, building the cache included', built, 'cache of one size', 4), _versus('the same, with the cache of all four sizes', built, 'cache of four sizes', '')]
-    rows += [_versus(f'training step at {s} px', t, _ours, 1.15) for s,t in steps.items()]
+    rows += [_versus(f'training step at {s} px, batch {b}', t, _ours, 1.15) for (s,b),t in steps.items()]
     name = f'{recipe.bench_photo:g} MP, JPEG to JPEG, rendered at {recipe.bench_render}'
     rows += [_versus(f'network alone at {recipe.bench_render} px', network, 'ours: and norms folded, ReLU in place', 1.3), _versus(name, files, 'ours, plain prediction', 1.3),
              _versus(f'{name}, default settings', files, 'ours, own luminance (default)', ''),

@@ -7,7 +7,8 @@ __all__ = ['Photos', 'Place', 'Model', 'Device', 'RenderSize', 'Amount', 'Flip',
            'Silent', 'Loud', 'Version', 'Quality', 'Preset', 'Data', 'Test', 'Changes', 'command', 'photo_files', 'Job',
            'Batch', 'PhotoError', 'colourise', 'CourseError', 'course_root', 'course_notebooks', 'course_keys',
            'Ledger', 'execute', 'ProgressLine', 'failure_report', 'run_course', 'stage_table', 'colourise_course',
-           'colourise_train', 'colourise_evaluate', 'colourise_bench', 'check_photos', 'colourise_data']
+           'colourise_train', 'colourise_evaluate', 'colourise_bench', 'colourise_pretrain', 'check_photos',
+           'colourise_data']
 
 # %% ../nbs/90_cli.ipynb #d795a066
 import asyncio,functools,hashlib,importlib.util,inspect,io,json,os,re,shlex,signal,stat,sys,tempfile,time
@@ -315,7 +316,7 @@ Silent,Loud = Annotated[bool, 'say nothing but what failed'],Annotated[bool, 'sa
 Version = Annotated[bool, 'the version, and the default model']
 Quality = Annotated[int, 'of JPEG and WebP, from 1 to 100', {'metavar': 'N'}]
 
-# %% ../nbs/90_cli.ipynb #1b3c7d23
+# %% ../nbs/90_cli.ipynb #a37e6046
 def _check_request(photos, out, format, compare, render_size, colour, quality):
     "Raise `RecipeError` for what makes no sense, before anything is loaded."
     if not photos: raise RecipeError('Name a photograph or a folder of photographs; colourise --help shows how.')
@@ -324,9 +325,12 @@ def _check_request(photos, out, format, compare, render_size, colour, quality):
         if value is not None and not low <= value <= high: raise RecipeError(f'--{name} lies between {low} and {high}; {value} does not.')
 
 def _version():
-    "Version of the package, and its default model."
-    model = os.environ.get('COLOURISE_MODEL') or defaults('infer')['model']
-    return f"colourise {__version__}, default model: {'none, so name one with --model' if model.lower() == 'none' else model}"
+    "Version of the package, its default model, and where that model's card is."
+    env = os.environ.get('COLOURISE_MODEL')
+    model = env or defaults('infer')['model']
+    card = Path(importlib.util.find_spec('colourise').origin).parent/'model-card.md'
+    return (f"colourise {__version__}, default model: {'none, so name one with --model' if model.lower() == 'none' else model}"
+            + ('' if env or model.lower() == 'none' or not card.is_file() else f"\nWhat it was trained on, how good it is, and its limits: {_near(card)}"))
 
 @contextmanager
 def _terminable():
@@ -791,6 +795,38 @@ def colourise_bench(
     if out.exists() and not out.is_dir(): raise RecipeError(f"'{Out}' is a file: name a folder with -o.")
     from colourise.bench import write_bench
     write_bench(recipe, out, data)
+
+# %% ../nbs/90_cli.ipynb #49532007
+@command
+def colourise_pretrain(
+    preset:Preset='sample',
+    data:Annotated[str, 'labelled photographs: a folder with a subfolder for each class, or zip files of such, or embedded (pieces of the embedded photographs)', {'metavar': 'DIR'}]=None,
+    network:Annotated[str, 'resnet34 (the backbone, on grey), vgg16_bn (for the loss, in colour), or all that the preset names', {'choices': ['resnet34', 'vgg16_bn', 'all']}]='all',
+    set:Changes=None,
+    Out:Annotated[str, 'file of weights to write, for a single network (models/<network>-<preset>.safetensors if not given)', {'metavar': 'FILE'}]=None,
+    device:Annotated[str, 'cpu, cuda, cuda:1 or mps (the best there is if not given)', {'metavar': 'DEVICE'}]=None,
+    again:bool=False, # train anew what is trained already
+):
+    """Train a backbone for machines that can't fetch ImageNet's weights, by naming what small photographs show.
+
+    A stopped or killed training goes on when the same command is called again. A recipe takes the weights
+    with backbone=FILE, and those of vgg16_bn with vgg=FILE.
+
+    Examples:
+      colourise-pretrain --data ~/tiny-imagenet
+      colourise-pretrain --preset cpu --data ~/tiny-imagenet --network resnet34 -o body.safetensors"""
+    recipe = load_recipe(preset, *_changes(set, pretrain_data=data))
+    names = recipe.pretrain_networks if network == 'all' else [network]
+    if Out and len(names) > 1: raise RecipeError('-o names a single file: say which network with --network.')
+    _tried(device)
+    from colourise.pretrain import Pretraining,labelled_photos
+    photos = labelled_photos(recipe)
+    print(f'{len(photos.labels):,} pictures in {len(photos.classes)} classes, from {photos.source}')
+    for n in names:
+        run = Pretraining(recipe, n, photos, Path(Out).expanduser() if Out else None, device, again)
+        was = run.done
+        last = run.fit().history[-1]
+        print(f"{n}{' is trained already' if was else ''}: top-1 {last['top1']:.1%} of the held-out pictures. Weights: {_near(run.out)}")
 
 # %% ../nbs/90_cli.ipynb #24838feb
 def _damaged(path):

@@ -36,7 +36,7 @@ def _setting(key, kind):
 
 _kinds = {int: 'a whole number', bool: 'yes or no', str: 'a text'}
 
-# %% ../nbs/75_infer.ipynb #060e8c73
+# %% ../nbs/75_infer.ipynb #181f36e9
 def default_model(
 ) -> str|Path|None: # an address, a file, or None if there is no default yet
     "The model to use when none is named: `COLOURISE_MODEL`, else `[infer] model` in settings.ini (a path from inside the package)."
@@ -52,7 +52,7 @@ def _no_model():
     "The error when there is no default model; names one that was trained here."
     found = sorted(root().glob('runs/*/stage*/model.safetensors'), key=lambda p: p.stat().st_mtime)
     here = f' The newest one here is {found[-1].relative_to(root()).as_posix()}.' if found else ''
-    return InferError(f'No model is shipped yet: train one (colourise-train --preset sample), and name it with --model FILE or COLOURISE_MODEL.{here}')
+    return InferError(f'There is no default model: train one (colourise-train --preset sample), and name it with --model FILE or COLOURISE_MODEL.{here}')
 
 # %% ../nbs/75_infer.ipynb #546c38bd
 def _fetched(url):
@@ -102,7 +102,20 @@ def _memory_for(what):
         if not full: raise
         raise InferError(f"The memory doesn't suffice for {what}: choose a smaller render size, or the CPU as device, or shrink the photograph first.") from e
 
-# %% ../nbs/75_infer.ipynb #13cf2986
+# %% ../nbs/75_infer.ipynb #e5f8e765
+def _gain(header):
+    "What a model's chroma is to be multiplied by; 1 unless its header says otherwise."
+    g = header.get('gain', 1)
+    if isinstance(g, (int, float)) and 0 < g <= 8: return float(g)
+    raise UnetError(f'The header of the model names a gain of {g!r:.20}, which is no number from 0 to 8: copy it again, or name another one.')
+
+def _braver(pred, gain):
+    "`pred` (h,w,3) with its chroma times `gain`, and its own luma."
+    if gain == 1: return pred
+    own = (pred @ luma.astype(np.float32))[..., None]
+    return own + np.float32(gain)*(pred - own)
+
+# %% ../nbs/75_infer.ipynb #3cf9c7c8
 class Colouriser:
     "A trained network that colours photographs."
     def __init__(self,
@@ -111,7 +124,7 @@ class Colouriser:
         name,       # short, for messages and metadata
         device=None # fastai's default device if None
     ):
-        self.header,self.name,self.device = header,name,_usable(device)
+        self.header,self.name,self.device,self.gain = header,name,_usable(device),_gain(header)
         with _memory_for('the model'): self.model = model.to(self.device, memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -220,14 +233,14 @@ def add_colours(
             for box,part in zip(some, pool.map(strip, some)): out.paste(part, box)
     return out
 
-# %% ../nbs/75_infer.ipynb #489dbc9f
+# %% ../nbs/75_infer.ipynb #7b5f4060
 @patch
 def render(self:Colouriser,
     grey,             # PIL image of mode `L`
     render_size=None, # side in pixels of the square with the area of the rendered picture, 32 to 2048; as in settings.ini if None
     flip=None         # average with the flipped picture? As in settings.ini if None
 ) -> np.ndarray:      # (h,w,3), float32, about [0,1], at the render size with the photograph's aspect ratio
-    "The network's plain prediction."
+    "The network's prediction, its chroma multiplied by the model's gain."
     r,flip = _options(render_size, flip=flip, header=self.header)
     small = grey.resize(_render_shape(*grey.size, r), Image.Resampling.LANCZOS, reducing_gap=3.0)
     x,window = _padded(np.asarray(small, dtype=np.float32)/255, r//_margin_share)
@@ -235,7 +248,7 @@ def render(self:Colouriser,
         pred = self._predict(x)
         if flip: pred = (pred + self._predict(x[:, ::-1])[:, ::-1])/2
     if not np.isfinite(pred).all(): raise UnetError(f'The model {self.name} predicts no colours but numbers that are none: train it anew, or name another one.')
-    return pred[window]
+    return _braver(pred[window], self.gain)
 
 # %% ../nbs/75_infer.ipynb #f2d909d3
 _formats = dict(jpeg=('.jpg', '.jpeg', '.jpe', '.jfif'), png=('.png',), webp=('.webp',), tiff=('.tif', '.tiff')) # that we write

@@ -44,7 +44,7 @@ class Stage:
     lr_span: float      # the first layer group learns at lr/lr_span, the last at lr
     freeze: bool        # keep the backbone as it is?
 
-# %% ../nbs/00_recipe.ipynb #45d0cccb
+# %% ../nbs/00_recipe.ipynb #11e98ee5
 @dataclass
 class Recipe:
     "All numbers of a run."
@@ -68,6 +68,10 @@ class Recipe:
     pixel_weight: float       # of the pixel loss
     feature_weights: tuple[float, ...] # of the three layers of activations
     gram_weight: float        # of the Gram matrices, times the squared feature weights
+    attention: bool           # a self-attention layer in the decoder?
+    target_colour: float      # colour of the targets: 1 as they are, 1.2 a fifth more
+    balance: float            # how far rare colours count more in the pixel loss, 0 to 1
+    colourfulness_weight: float # of the term that rewards colourful predictions
     weight_decay: float       # of AdamW
     pct_start: float          # share of a stage in which the learning rate rises
     finder_steps: int         # steps of the learning-rate finder
@@ -81,9 +85,18 @@ class Recipe:
     ablation_steps: int       # training steps of each row of the ablation of the loss
     render_sizes: tuple[int, ...]    # render sizes that the inference lesson measures, pixels
     megapixels: tuple[float, ...]    # sizes of photographs that it measures
+    ship_colourfulness: float        # the gain of a model that is passed on makes it that colourful, as a share of the truth
+    pretrain_data: str               # labelled photographs: `embedded`, or a folder with a subfolder for each class
+    pretrain_share: float            # share of them that is held out, 0 to 1
+    pretrain_networks: tuple[str, ...] # to pretrain: `resnet34`, `vgg16_bn`
+    pretrain_sizes: tuple[int, ...]  # picture size of each epoch of pretraining, pixels
+    pretrain_batch: int              # pictures in a batch
+    pretrain_lr: float               # highest learning rate of its one-cycle schedule
+    pretrain_decay: float            # its weight decay
     bench_rounds: int                # rounds of the benchmark's races
     bench_photos: int                # large photographs that its loaders read
     bench_steps: tuple[int, ...]     # sizes of its training steps, pixels
+    bench_batches: tuple[int, ...]   # photographs in their batches, one number for each size
     bench_render: int                # render size of its network and its photograph, pixels
     bench_photo: float               # that photograph, megapixels
     bench_compile: bool              # try torch.compile, too?
@@ -114,10 +127,10 @@ def _values(cls, items, where):
             raise RecipeError(f"{where}: {k} must be {_kinds.get(types[k], 'numbers with commas between them')}, not '{v}'.") from None
     return res
 
-# %% ../nbs/00_recipe.ipynb #8cf1f0e9
-_positive = 'min_side cache_zoom lesson_size lesson_steps ablation_steps finder_steps max_lr patience workers crop_min bench_rounds bench_photos bench_photo'.split()
-_shares = 'valid_share flip_p lighting_p warp_p crop_min pct_start min_gain'.split()
-_not_negative = 'min_colourfulness max_lighting max_warp pixel_weight gram_weight weight_decay'.split()
+# %% ../nbs/00_recipe.ipynb #75ffda78
+_positive = 'min_side cache_zoom lesson_size lesson_steps ablation_steps finder_steps max_lr patience workers crop_min target_colour ship_colourfulness pretrain_batch pretrain_lr bench_rounds bench_photos bench_photo'.split()
+_shares = 'valid_share balance pretrain_share flip_p lighting_p warp_p crop_min pct_start min_gain'.split()
+_not_negative = 'colourfulness_weight pretrain_decay min_colourfulness max_lighting max_warp pixel_weight gram_weight weight_decay'.split()
 
 def _rules(r):
     "Pairs of (holds?, what must hold) for recipe `r`."
@@ -129,6 +142,9 @@ def _rules(r):
     yield len(r.feature_weights) == 3 and min(r.feature_weights) >= 0, 'feature_weights must be three numbers, none negative'
     yield all(n >= 32 for n in r.render_sizes) and all(m > 0 for m in r.megapixels), 'render_sizes must be at least 32, and megapixels positive'
     yield min(*r.bench_steps, *r.bench_sizes, r.bench_render) >= 32, 'bench_steps, bench_sizes and bench_render must be at least 32'
+    yield len(r.bench_batches) == len(r.bench_steps) and min(r.bench_batches) > 0, 'bench_batches must be as many as bench_steps, and positive'
+    yield 'resnet34' in r.pretrain_networks and {*r.pretrain_networks} <= {'resnet34', 'vgg16_bn'}, 'pretrain_networks must name resnet34, and may name vgg16_bn'
+    yield min(r.pretrain_sizes) >= 32 and 0 < r.pretrain_share < 1, 'pretrain_sizes must be at least 32, and pretrain_share lie between 0 and 1'
     yield min(*r.bench_megapixels, *r.bench_counts) > 0, 'bench_megapixels and bench_counts must be positive'
     yield r.judge in ('valid', 'last'), f"judge must be 'valid' or 'last', not '{r.judge}'"
     yield len(r.stages) > 0, 'a recipe needs at least one stage'
@@ -137,7 +153,7 @@ def _rules(r):
         yield s.lr == 'find' or s.lr > 0, f'{s.name}.lr must be positive, not {s.lr}'
         yield s.lr_span >= 1, f'{s.name}.lr_span must be 1 or more, not {s.lr_span}'
 
-# %% ../nbs/00_recipe.ipynb #525daac3
+# %% ../nbs/00_recipe.ipynb #f94da17a
 _sources = ('embedded', 'div2k-hr', 'div2k-x2', 'div2k-x4')
 
 def _folder(name, key, known):
@@ -146,13 +162,14 @@ def _folder(name, key, known):
     tries = [Path(name).expanduser(), root()/name]
     found = next((p for p in tries if p.is_dir()), None)
     if found: return str(found.resolve())
-    raise RecipeError(f"{key}: there is no folder '{name}'; give a folder of photographs or one of {', '.join(known)}.")
+    raise RecipeError(f"{key}: there is no folder '{name}'; give a folder of photographs, or say {' or '.join(known)}.")
 
 def _checked(r):
     "`r`, if all is well with it; raises RecipeError."
     for ok,sentence in _rules(r):
         if not ok: raise RecipeError(f"Preset '{r.preset}': {sentence}.")
-    return replace(r, data=_folder(r.data, 'data', _sources), test=_folder(r.test, 'test', ('auto', 'none', *_sources[1:])))
+    return replace(r, data=_folder(r.data, 'data', _sources), test=_folder(r.test, 'test', ('auto', 'none', *_sources[1:])),
+                   pretrain_data=_folder(r.pretrain_data, 'pretrain_data', ('embedded',)))
 
 # %% ../nbs/00_recipe.ipynb #19164bf7
 def settings_path() -> Path:

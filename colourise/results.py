@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ResultsError', 'course_models', 'heat_map', 'Results', 'mean_chroma', 'tinted', 'ceiling', 'evaluate', 'means',
            'gains', 'sepia', 'galleries', 'gallery_figure', 'hue_saturation', 'hue_figure', 'report', 'summary',
-           'write_results', 'trained_size', 'evaluate_folder', 'stages_figure', 'ablation_recipe', 'ablation',
-           'ablation_table']
+           'write_results', 'trained_size', 'evaluate_folder', 'stages_figure', 'amplify_to', 'ablation_variants',
+           'ablation_recipe', 'ablation', 'ablation_table']
 
-# %% ../nbs/71_results.ipynb #50c46d2b
+# %% ../nbs/71_results.ipynb #96eda6d4
 import base64,html,io,json,math,os
 from dataclasses import replace
 from functools import lru_cache
@@ -17,17 +17,19 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from skimage.color import rgb2lab
 
 from . import __version__
-from .data import DataError, bars_show, embedded_photos, find_photos, open_photo, shrink
+from .data import DataError, bars_show, embedded_photos, find_photos, grey_of, open_photo, shrink
 from .infer import Colouriser, _render_shape, add_colours, read_photo
 from colourise.metrics import (colourfulness, colourfulness_absolute, delta_cf, delta_e00_map, lpips_network, luma, measure, paired_interval,
-    verdict)
-from .recipe import ColouriseError, Stage, run_dir
-from .train import StageTraining, score_photos
+    score, verdict)
+from .loss import colourfulness_of, within_gamut
+from .recipe import ColouriseError, Stage, root, run_dir
+from .train import StageTraining, colour_batches, score_photos
 
 # %% ../nbs/71_results.ipynb #c5af5abb
 class ResultsError(ColouriseError):
@@ -405,10 +407,47 @@ def stages_figure(
     plt.close(fig)
     return fig
 
-# %% ../nbs/71_results.ipynb #7525a7b7
-_variants = {'pixel': ('feature_weights=0,0,0', 'gram_weight=0'), 'features': ('gram_weight=0',), 'gram': ()}
-_variant_names = dict(pixel='pixel only', features='+ features', gram='+ Gram matrices')
+# %% ../nbs/71_results.ipynb #6fefef66
+_enough = 0.56 # DeOldify's colourfulness as a share of the truth's, on ImageNet (DDColor, table 1)
+
+def amplify_to(
+    share,       # of the truth's mean colourfulness, such as 0.56
+    model,       # from `colour_unet`
+    photos,      # list of `Photo`
+    size,        # pixels
+    recipe,      # for the cache
+    device=None  # fastai's default device if None
+) -> tuple[float, pd.DataFrame]: # what the predicted chroma must be multiplied by, at most 8; and the scores with it
+    "How much a model's colours must be amplified until its pictures are as colourful as asked, on average."
+    grey,pred,truth = (torch.cat(x) for x in zip(*colour_batches(model, photos, size, recipe, device)))
+    chroma,goal = pred - grey_of(pred), share*colourfulness_of(truth).mean()
+    low,high = 0.,8.
+    for _ in range(20):
+        k = (low + high)/2
+        low,high = (k, high) if colourfulness_of(within_gamut(grey, k*chroma)).mean() < goal else (low, k)
+    return k,score(list(within_gamut(grey, k*chroma)), list(truth), [p.name for p in photos])
+
+# %% ../nbs/71_results.ipynb #4d7d053c
+_variant_names = dict(pixel='pixels alone', features='+ VGG-16', gram='+ VGG-16 and Gram matrices', targets='targets × 1.2', balance='rare colours count more',
+                      pale='a price on being pale', attention='self-attention', body='pretrained body')
+_plain = 'backbone=random', 'feature_weights=0,0,0', 'gram_weight=0', 'attention=no', 'target_colour=1', 'balance=0', 'colourfulness_weight=0'
 _ablation_batch,_ablation_epochs,_ablation_lr = 8,4,1e-3 # small, so that a CPU can pay for it; lesson7's learning rate
+
+def _pretrained(recipe):
+    "The backbone of `recipe`, or weights that the pretraining lesson left; None if there is neither."
+    if recipe.backbone != 'random': return recipe.backbone
+    file = root()/'models'/f'resnet34-{recipe.preset}.safetensors'
+    return str(file) if file.is_file() else None
+
+def ablation_variants(
+    recipe # a `Recipe`
+) -> dict[str, tuple]: # name → changes of the recipe
+    "What is tried, one thing at a time."
+    features,own = 'feature_weights=' + ','.join(f'{w:g}' for w in recipe.feature_weights),dict(pixel=())
+    if any(recipe.feature_weights): own |= dict(features=(features,), gram=(features, f'gram_weight={recipe.gram_weight:g}'))
+    own |= dict(targets=('target_colour=1.2',), balance=('balance=1',), pale=('colourfulness_weight=0.1',), attention=('attention=yes',))
+    if body := _pretrained(recipe): own['body'] = (f'backbone={body}',)
+    return {k: (*_plain, *v) for k,v in own.items()}
 
 def ablation_recipe(
     recipe, # a `Recipe`
@@ -424,26 +463,30 @@ def ablation(
     recipe,      # a `Recipe`
     sets,        # its `PhotoSets`
     out=None,    # folder; `ablation` in the run's folder if None
-    device=None  # fastai's default device if None
+    device=None, # fastai's default device if None
+    names=None   # of the variants to train; all if None
 ) -> dict[str, StageTraining]: # variant → what was trained
-    "Train the three variants, or what is left to do of them; a run with the same numbers is not repeated."
+    "Train the variants, or what is left to do of them; a run with the same numbers is not repeated."
     short,out = ablation_recipe(recipe, len(sets.train)),Path(out or run_dir(recipe)/'ablation')
-    trained = {name: StageTraining(short.override(*changes), 1, out/name, device, sets=sets, quiet=True) for name,changes in _variants.items()}
+    variants = {k: v for k,v in ablation_variants(recipe).items() if names is None or k in names}
+    trained = {name: StageTraining(short.override(*changes), 1, out/name, device, sets=sets, quiet=True) for name,changes in variants.items()}
     for t in trained.values():
         if 'finder' not in t.info: t._note(finder=None, lr=t.stage.lr) # the learning rate is given: nothing to find
         t.fit()
     return trained
 
-# %% ../nbs/71_results.ipynb #a4a91117
+# %% ../nbs/71_results.ipynb #0b46acd7
 def ablation_table(
     trained, # from `ablation`
     photos   # list of `Photo` to score
 ) -> pd.DataFrame: # a row for each variant
-    "ΔE00 and colourfulness of each variant, beside grey and truth."
-    rows = {}
+    "ΔE00 and colourfulness of each variant, beside grey and truth; and ΔE00 when all are equally colourful, with its difference from the first row."
+    rows,first = {},None
     for name,t in trained.items():
         s = score_photos(t.model, photos, t.stage.size, t.recipe, t.device, True)
-        gain,lo,hi = paired_interval(s.delta_e00, s.delta_e00_grey)
-        rows[_variant_names[name]] = {'ΔE00': s.delta_e00.mean(), 'ΔE00 of grey': s.delta_e00_grey.mean(), 'gain': gain, 'from': lo, 'to': hi,
-                                      'colourfulness': s.colourfulness.mean(), 'of the truth': s.colourfulness_truth.mean(), 'seconds': sum(h['seconds'] for h in t.history)}
+        k,amplified = amplify_to(_enough, t.model, photos, t.stage.size, t.recipe, t.device)
+        first = amplified if first is None else first
+        more,lo,hi = paired_interval(amplified.delta_e00, first.delta_e00)
+        rows[_variant_names[name]] = {'ΔE00': s.delta_e00.mean(), 'grey': s.delta_e00_grey.mean(), 'CF': s.colourfulness.mean(), 'CF of truth': s.colourfulness_truth.mean(),
+                                      'amplified by': k, 'ΔE00 then': amplified.delta_e00.mean(), 'gain on row 1': more, 'from': lo, 'to': hi, 'seconds': sum(h['seconds'] for h in t.history)}
     return pd.DataFrame(rows).T

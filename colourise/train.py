@@ -40,16 +40,13 @@ from .loss import *
 class TrainError(ColouriseError):
     "A training run that can't start, or can't go on."
 
-# %% ../nbs/50_train.ipynb #cd811e19
+# %% ../nbs/50_train.ipynb #f3dc615c
 def keep_luminance(
     pred, # predicted colours, tensor (n,3,h,w)
     grey  # luma of the photographs, tensor (n,1,h,w), in [0,1]
 ) -> torch.Tensor: # (n,3,h,w), in [0,1], with luma `grey`
     "Colours of `pred` on the luminance `grey`, within gamut (colours are weakened where they don't fit)."
-    chroma = pred - grey_of(pred)                       # R−Y, G−Y, B−Y: has no luma of its own
-    room = torch.where(chroma > 0, 1-grey, grey)        # how far each channel may go
-    fits = (room/chroma.abs().clamp(min=1e-6)).amin(1, keepdim=True).clamp(max=1)
-    return (grey + fits*chroma).clamp(0, 1)
+    return within_gamut(grey, pred - grey_of(pred))
 
 # %% ../nbs/50_train.ipynb #99dca3fc
 def colour_batches(
@@ -101,7 +98,7 @@ def seed_epoch(
     s += rank()                                                # and augment each in its own way
     random.seed(s); np.random.seed(s); torch.manual_seed(s)
 
-# %% ../nbs/50_train.ipynb #be7d1441
+# %% ../nbs/50_train.ipynb #1e96e322
 def precision(
     device # torch.device
 ) -> str:  # 'bf16', 'fp16' or 'fp32'
@@ -111,7 +108,9 @@ def precision(
 
 class BatchLayout(ChannelsLast):
     "fastai's `ChannelsLast`, which turns the model, for the batches as well: with one channel PyTorch can't tell their layout."
-    def before_batch(self): self.learn.xb,self.learn.yb = tuple(map(channels_last, self.xb)),tuple(map(channels_last, self.yb))
+    def before_batch(self):
+        turn = lambda x: channels_last(x) if x.ndim == 4 else x # labels have no layout
+        self.learn.xb,self.learn.yb = tuple(map(turn, self.xb)),tuple(map(turn, self.yb))
 
 def device_callbacks(
     device # torch.device
@@ -296,7 +295,7 @@ class StageLog(Callback):
         self.screen.row(self.training.history)
         if self.training.stopped: raise CancelFitException()
 
-# %% ../nbs/50_train.ipynb #3981ba4b
+# %% ../nbs/50_train.ipynb #1749e941
 def _joined(parts):
     "Sums and pictures of all processes, from those of each."
     keys = {k: None for sums,_ in parts for k in sums} # a process may have had no photograph to validate
@@ -306,7 +305,7 @@ def _joined(parts):
 def _row(self:StageLog):
     "What there is to say about the epoch that has just ended."
     s,pairs = _joined(gathered(({k: float(v) for k,v in self.sums.items()}, self.pairs)))
-    row = {f'{kind}_{k}': float(s[f'{kind}_{k}']/s[f'{kind}_n']) for kind in ('train', 'valid') for k in ('loss', 'pixel', 'feature', 'gram')}
+    row = {f'{kind}_{k}': float(s[f'{kind}_{k}']/s[f'{kind}_n']) for kind in ('train', 'valid') for k in ('loss', 'pixel', 'feature', 'gram', 'pale')}
     preds,truths = (torch.cat(x) for x in zip(*pairs))
     means = score(preds, truths).mean()
     return dict(epoch=self.epoch+1, **row, **{k: float(v) for k,v in means.items()},
@@ -388,7 +387,7 @@ class StageTraining:
     @property
     def done(self): return 'row' in self.info
 
-# %% ../nbs/50_train.ipynb #264b734f
+# %% ../nbs/50_train.ipynb #135d85e1
 @patch
 def _origin(self:StageTraining):
     "Which trained stage this one starts from; None for the first."
@@ -401,7 +400,7 @@ def _origin(self:StageTraining):
 def _fingerprint(self:StageTraining):
     "Everything that decides the outcome of this stage."
     off = ('preset', 'test', 'data', 'workers', 'faces', 'lesson_size', 'lesson_steps', 'ablation_steps', 'render_sizes', 'megapixels', 'stages')
-    numbers = {k: v for k,v in self.recipe.as_dict().items() if k not in off and not k.startswith('bench_')}
+    numbers = {k: v for k,v in self.recipe.as_dict().items() if k not in off and not k.startswith(('bench_', 'pretrain_', 'ship_'))}
     photos = hashlib.sha256(''.join(p.sha256 for p in self.sets.train + self.sets.valid).encode()).hexdigest()[:16]
     return json.loads(json.dumps(dict(numbers, **self.recipe.as_dict()['stages'][self.recipe.stages.index(self.stage)], photographs=photos, starts_from=self.origin)))
 
@@ -418,7 +417,7 @@ def _check_fingerprint(self:StageTraining):
 
 def _shown(path): return path.relative_to(root()) if Path(path).is_relative_to(root()) else path
 
-# %% ../nbs/50_train.ipynb #a45dce46
+# %% ../nbs/50_train.ipynb #5cb1f945
 @patch
 def _note(self:StageTraining, **facts):
     "Keep `facts` in stage.json."
@@ -429,7 +428,7 @@ def _note(self:StageTraining, **facts):
 def _learner(self:StageTraining, batch):
     "A learner at the start of this stage, with batches of `batch` photographs."
     if self.before: model = load_model(self.before/'model.safetensors')[0]
-    else: model = colour_unet(self.recipe.backbone, seed=self.recipe.seed)
+    else: model = colour_unet(self.recipe.backbone, seed=self.recipe.seed, attention=self.recipe.attention)
     if not hasattr(self, 'loss'): self.loss = FeatureLoss.from_recipe(self.recipe)
     self.scratch = tempfile.TemporaryDirectory()
     return stage_learner(model, self.sets, replace(self.stage, batch=batch), self.recipe, self.loss, self.device, self.scratch.name)
@@ -534,7 +533,7 @@ def _to(x, device):
     if isinstance(x, list): return [_to(v, device) for v in x]
     return x.to(device) if torch.is_tensor(x) else x
 
-# %% ../nbs/50_train.ipynb #c0cc884c
+# %% ../nbs/50_train.ipynb #bc110060
 @patch(as_prop=True)
 def stopped(self:StageTraining):
     "Has a plateau ended the stage early?"
@@ -557,7 +556,7 @@ def _write_history(self:StageTraining):
 def _header(self:StageTraining, **more):
     "What the model file says about itself."
     d = self.recipe.as_dict()
-    public = d | {k: Path(str(d[k])).name for k in ('data', 'test', 'backbone', 'vgg')}   # no paths of somebody's machine
+    public = d | {k: Path(str(d[k])).name for k in ('data', 'test', 'backbone', 'vgg', 'pretrain_data')}   # no paths of somebody's machine
     return dict(recipe=public, stage=self.stage.name, vgg=self.loss.origin, data=dict(source=public['data'], train=len(self.sets.train), valid=len(self.sets.valid)),
                 metrics={k: v for k,v in self.history[-1].items() if k != 'seconds'}) | more
 
@@ -613,7 +612,7 @@ def _reused(self:StageTraining):
     return (f"{self.stage.name} is trained already ({r['epochs']} epochs, {r['seconds']:.0f} s on {self.info['device']}): "
             "what follows is what it kept. AGAIN=1 (make) or COLOURISE_AGAIN=1 trains it again.")
 
-# %% ../nbs/50_train.ipynb #3062f4da
+# %% ../nbs/50_train.ipynb #938a9356
 @patch
 def plot_history(self:StageTraining):
     "Curves of a stage: loss, its three parts, ΔE00 and colourfulness."
@@ -622,12 +621,13 @@ def plot_history(self:StageTraining):
     mark = dict(marker='.', lw=1.2)
     for k,c in (('train', 'C0'), ('valid', 'C1')):
         axs[0].plot(h.epoch, h[f'{k}_loss'], color=c, label=k, **mark)
-        for part,ls in (('pixel', '-'), ('feature', '--'), ('gram', ':')): axs[1].plot(h.epoch, h[f'{k}_{part}'], color=c, ls=ls, label=f'{k} {part}', **mark)
+        for part,ls in (('pixel', '-'), ('feature', '--'), ('gram', ':'), ('pale', '-.')):
+            if f'{k}_{part}' in h and h[f'{k}_{part}'].any(): axs[1].plot(h.epoch, h[f'{k}_{part}'], color=c, ls=ls, label=f'{k} {part}', **mark)
     axs[2].plot(h.epoch, h.delta_e00, color='C1', label='prediction', **mark)
     axs[2].plot(h.epoch, h.delta_e00_grey, color='grey', ls='--', label='grey baseline')
     axs[3].plot(h.epoch, h.colourfulness, color='C1', label='prediction', **mark)
     axs[3].plot(h.epoch, h.colourfulness_truth, color='C2', ls='--', label='truth')
-    for ax,t in zip(axs, ('loss', 'its three parts (weighted)', 'ΔE00, validation', 'colourfulness, validation')):
+    for ax,t in zip(axs, ('loss', 'its parts (weighted)', 'ΔE00, validation', 'colourfulness, validation')):
         ax.set(title=t, xlabel='epoch'); ax.legend(**(dict(fontsize=6, ncols=2, framealpha=0.5) if ax is axs[1] else dict(fontsize=7))); ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(yscale='log') if ax is axs[1] else ax.set(ylim=(0, None))
     plt.close(fig)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UnetError', 'imagenet_at_hand', 'fetch_weights', 'GreyConv', 'resnet_body', 'colour_unet', 'unet_blocks',
-           'unet_shapes', 'architecture_figure', 'unet_groups', 'save_model', 'model_header', 'load_model',
-           'channels_last', 'fold_norms']
+           'unet_shapes', 'architecture_figure', 'unet_groups', 'pack_weights', 'unpack_weights', 'save_model',
+           'model_header', 'load_model', 'channels_last', 'fold_norms']
 
 # %% ../nbs/20_unet.ipynb #ed9cfe20
 import hashlib, json, os, warnings
@@ -43,10 +43,10 @@ def _shown(path):
     path = Path(path).absolute()
     return path.relative_to(root()) if path.is_relative_to(root()) else path
 
-# %% ../nbs/20_unet.ipynb #9afa5a2d
+# %% ../nbs/20_unet.ipynb #bc0d8ad9
 def _read_weights(path):
     "Tensors by name from a `.safetensors` or a `.pth` file; nothing is unpickled into objects."
-    try: state = load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
+    try: state = unpack_weights(load_file(path)) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:          # zip, pickle and safetensors each have errors of their own
         raise UnetError(f'{_shown(path)} is not a readable file of weights (damaged, or of another kind): '
                         'fetch or copy it again, or name another file.') from e
@@ -159,26 +159,27 @@ def _pass_grey(model):
     for p in model.layers[-1].parameters(): nn.init.zeros_(p)
     nn.init.ones_(model.layers[-1].weight.data[:, -1:])             # the last channel is the last cross-connection: the input
 
-# %% ../nbs/20_unet.ipynb #86165d7f
+# %% ../nbs/20_unet.ipynb #0535e85d
 _norms = {'none': None, 'batch': NormType.Batch}
 
 def colour_unet(
     backbone:str|Path='imagenet', # 'imagenet', 'random', or a file of weights: see `fetch_weights`
     size:int=64, # side in pixels of the dummy picture that measures the body; the network takes any size
     seed:int|None=None, # of the random weights, without touching torch's own generator; None draws from that
-    norm:str='batch' # normalisation in the decoder's convolutions: 'none' or 'batch'
+    norm:str='batch', # normalisation in the decoder's convolutions: 'none' or 'batch'
+    attention:bool=False # a self-attention layer in the decoder, as DeOldify has? Its memory grows with the square of the picture's area
 ) -> DynamicUnet: # (B, 1, H, W) in [0, 1] → (B, 3, H, W), about [0, 1]; `.origin` says where the body's weights come from
     "U-Net on ResNet-34 that colours grey pictures; untrained, it hands the grey through."
     if norm not in _norms: raise UnetError(f'There is no normalisation `{norm}`: choose one of {", ".join(_norms)}.')
     state = fetch_weights('resnet34', backbone)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None: torch.manual_seed(seed)
-        model = DynamicUnet(resnet_body(state), 3, (size, size), blur=True, last_cross=True, norm_type=_norms[norm])
+        model = DynamicUnet(resnet_body(state), 3, (size, size), blur=True, last_cross=True, self_attention=attention, norm_type=_norms[norm])
         model.layers = model.layers[:-1] # without fastai's `ToTensorBase`: plain tensors come out
         _pass_grey(model)
     for m in model.modules():
         if isinstance(m, nn.ReLU): m.inplace = True # each follows a norm or a sum, which don't need what it overwrites
-    model.origin,model.norm = Path(backbone).name,norm
+    model.origin,model.arch = Path(backbone).name,dict(norm=norm) | (dict(attention=True) if attention else {})
     return model.train()
 
 # %% ../nbs/20_unet.ipynb #76f6de4c
@@ -261,21 +262,45 @@ def unet_groups(
     parts = model.layers[0][:6],model.layers[0][6:],model.layers[1:]
     return [list(part.parameters()) for part in parts]
 
-# %% ../nbs/20_unet.ipynb #54f270e7
-_format = 1
+# %% ../nbs/20_unet.ipynb #c58f645f
+_scale = '.scale' # ends the name of the numbers that packed weights are to be multiplied by
+_worth_packing = 10_000 # weights; smaller layers stay as they are, above all the last one, which sets every pixel
+
+def pack_weights(
+    state:dict # tensors by name
+) -> dict: # the same in about a quarter of the room
+    "Each weight of a convolution as a whole number from −127 to 127, with a scale for each output channel; all else as it is."
+    res = {}
+    for k,v in state.items():
+        if v.ndim < 2 or v.numel() < _worth_packing or not v.is_floating_point(): res[k] = v; continue
+        scale = v.abs().flatten(1).amax(1).clamp(min=1e-12)/127
+        res[k],res[k + _scale] = (v/scale.view(-1, *[1]*(v.ndim-1))).round().to(torch.int8),scale
+    return res
+
+def unpack_weights(
+    state:dict # from `pack_weights`, or any other tensors by name
+) -> dict: # float32 again
+    "What `pack_weights` packed; other tensors stay as they are."
+    wide = lambda k, v: v.float()*state[k + _scale].view(-1, *[1]*(v.ndim-1)) if k + _scale in state else v
+    return {k: wide(k, v) for k,v in state.items() if not (k.endswith(_scale) and k.removesuffix(_scale) in state)}
+
+# %% ../nbs/20_unet.ipynb #9ae54a01
+_formats = 1,2 # 2: the weights are packed
 
 def save_model(
     model:DynamicUnet, # from `colour_unet`
     path:str|Path, # a `.safetensors` file; its folder is made if it is missing
+    packed:bool=False, # weights of 8 bits, for passing a model on: a quarter of the size, unfit to train on with
     **header # what else to record: recipe, stage, data, metrics, … (whatever JSON can hold)
 ) -> Path: # the file
     "Write the weights with a header that says what they are, whole or not at all."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = dict(format=_format, arch=dict(name='colour_unet', args=dict(norm=model.norm)),
+    header = dict(format=_formats[packed], arch=dict(name='colour_unet', args=model.arch),
                   input='grey (B, 1, H, W), ITU-R 601 luma in [0, 1]', output='RGB (B, 3, H, W), about [0, 1]',
                   backbone=model.origin, version=__version__) | header
     state = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
+    if packed: state = pack_weights(state)
     temp = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         save_file(state, temp, metadata={'colourise': json.dumps(header)})
@@ -283,7 +308,7 @@ def save_model(
     finally: temp.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/20_unet.ipynb #4d7db760
+# %% ../nbs/20_unet.ipynb #5a2e24e3
 def model_header(
     path:str|Path # a file that `save_model` wrote
 ) -> dict: # format, arch, input, output, backbone, version, and what the training added
@@ -296,16 +321,16 @@ def model_header(
     except Exception as e: # safetensors raises errors of its own
         raise UnetError(f'{_shown(path)} cannot be read, it is truncated or no model at all: copy it again, or {ours}.') from e
     if not header: raise UnetError(f'{_shown(path)} holds tensors, but not a model of this package: {ours}.')
-    if header.get('format') == _format and _known(header.get('arch')): return header
+    if header.get('format') in _formats and _known(header.get('arch')): return header
     raise UnetError(f'{_shown(path)} has format {header.get("format")!r:.20} and architecture {header.get("arch")!r:.80}, which version {__version__} '
                     'of this package does not know: update it.')
 
 def _known(arch):
     "Is `arch`, from a header, an architecture that we can build?"
     args = arch.get('args', {}) if isinstance(arch, dict) and arch.get('name') == 'colour_unet' else None
-    return isinstance(args, dict) and args.keys() <= {'norm'} and args.get('norm', 'batch') in [*_norms]
+    return isinstance(args, dict) and args.keys() <= {'norm', 'attention'} and args.get('norm', 'batch') in [*_norms] and args.get('attention', False) in (True, False)
 
-# %% ../nbs/20_unet.ipynb #ec6bc4ad
+# %% ../nbs/20_unet.ipynb #19f1a859
 def load_model(
     path:str|Path # a file that `save_model` wrote
 ) -> tuple: # the model, on the CPU and ready to predict (eval mode), and its header
@@ -314,7 +339,7 @@ def load_model(
     with torch.device('meta'): model = colour_unet('random', **header['arch'].get('args', {})) # no time spent on weights to be replaced
     model.to_empty(device='cpu')
     try:
-        state = load_file(path)
+        state = unpack_weights(load_file(path))
         if any(o.is_complex() for o in state.values()): raise TypeError('complex weights')
         model.load_state_dict(state)
     except Exception as e: # names, shapes, or the file itself

@@ -161,8 +161,8 @@ def test_photographs_that_are_not_there_are_reported(course):
 def test_commands_load_no_torch_to_help_or_to_complain():
     code = """if 1:
         import sys
-        from colourise.cli import colourise_bench, colourise_course, colourise_data, colourise_train
-        for f in (colourise_bench, colourise_course, colourise_data, colourise_train):
+        from colourise.cli import colourise_bench, colourise_course, colourise_data, colourise_pretrain, colourise_train
+        for f in (colourise_bench, colourise_course, colourise_data, colourise_pretrain, colourise_train):
             try: f(['--help'])
             except SystemExit as e: assert not e.code
         assert colourise_train(['--preset', 'smaple']) == 2
