@@ -62,7 +62,7 @@ def packing_error(
     diff = lambda n: np.abs(np.asarray(pair.prediction(n, 'whole'), np.float32) - np.asarray(pair.prediction(n, 'small'), np.float32)).mean()
     return pd.Series({n: float(diff(n)) for n in pair.names})
 
-# %% ../nbs/87_ship.ipynb #6d9fc195
+# %% ../nbs/87_ship.ipynb #bbfe8026
 def measured(
     colouriser,   # a `Colouriser`
     photos,       # name → file
@@ -112,7 +112,7 @@ def model_card(
     return '\n'.join([f"# Model card: {r['preset']}/{header['stage']}", '',
         f"A U-Net on a ResNet-34 body ({trained.backbone}), 41.2 M parameters in 8 bits each, that turns a grey photograph (ITU-R 601 luma) into a colour one. Its predicted chroma is multiplied by {header['gain']:g}.", '',
         '## How it came about', '', f"- **Photographs:** {header['data']['train']} for training and {header['data']['valid']} for validation. {trained.data}", f"- **Loss:** {loss}.",
-        f"- **Hardware and time:** {trained.device}, {sum(s['seconds'] for s in trained.stages)/60:.0f} minutes of training in all.", '', '| stage | px | body frozen | epochs | minutes |', '|---|---|---|---|---|', *stages, '',
+        f"- **Hardware and time:** {trained.device}, {sum(s['seconds'] for s in trained.stages)/60:.0f} minutes of training{', after the pretraining' if 'pretrained on' in trained.backbone else ''}.", '', '| stage | px | body frozen | epochs | minutes |', '|---|---|---|---|---|', *stages, '',
         '## What it can do', '', f"On {len(table)} photograph{'s'*(len(table) != 1)} that training never saw ({trained.apart}), measured at 384 px, rendered at {trained_size(header)} px:", '', '| | ΔE00 | PSNR | SSIM | colourfulness |', '|---|---|---|---|---|', *rows, '',
         f"ΔE00 is {'' if lo > 0 else 'not clearly '}smaller than that of the grey photographs: by {gain:.2f} (95 % interval {lo:.2f} to {hi:.2f}). Colourfulness is {cf:.2f} of the truth's. "
         f"Left in sepia: {len(sepia(table))} of {len(table)}.", '', '## What it can\'t', '', _limits.format(train=header['data']['train'], size=trained_size(header)), '', '## Licence', '', licence, ''])

@@ -275,7 +275,8 @@ def test_senseless_requests(here, args, part, capsys):
     assert said.out == '' and part in said.err and said.err.splitlines()[-1].startswith('colourise: ')
     assert status == (1 if '--model' in args else 2) and not (here/'out').exists()
 
-def test_no_model_is_said_with_a_way_out(here, capsys):
+def test_no_model_is_said_with_a_way_out(here, capsys, monkeypatch):
+    monkeypatch.setenv('COLOURISE_MODEL', 'none')
     assert cli.colourise(['a.jpg']) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and '--model' in said and 'colourise-train' in said
@@ -320,4 +321,4 @@ def test_help_version_and_complaints_load_nothing_heavy(offline, tmp_path):
     r = offline('python', '-c', code)
     lines = r.stdout.splitlines()
     assert lines[-2:] == ['[0, 2, 1, 2, 0]', '[]'], r.stderr
-    assert any(re.match(r'colourise \d+\.\d+.*default model: none', l) for l in lines) and any('colourise old.jpg' in l for l in lines)
+    assert any(re.match(r'colourise \d+\.\d+.*default model: model.safetensors', l) for l in lines) and any(l.endswith('model-card.md') for l in lines) and any('colourise old.jpg' in l for l in lines)

@@ -1,12 +1,15 @@
 """The package as a stranger gets it: a wheel in an environment of its own, used far from the repository and without a network."""
 import json, shutil, zipfile
-import pytest
+import numpy as np, pytest
 from conftest import PROJECT, REPO, pip
 from PIL import Image
 from colourise.data import embedded_photos
+from colourise.metrics import colourfulness
 from colourise.recipe import load_recipe, presets
+from colourise.unet import model_header
 
 PRESETS = presets(REPO/'settings.ini')
+MODEL_HEADER = model_header(REPO/'colourise/model.safetensors')
 
 def python(offline, code, **kw):
     "What `code` prints."
@@ -17,7 +20,7 @@ def python(offline, code, **kw):
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     package = {n for n in names if n.startswith('colourise/')}
-    assert package == {f'colourise/{p.name}' for p in (REPO/'colourise').glob('*.py')} | {'colourise/settings.ini'}
+    assert package == {f'colourise/{p.name}' for p in (REPO/'colourise').glob('*.py')} | {'colourise/settings.ini', 'colourise/model.safetensors', 'colourise/model-card.md'}
     assert all('.dist-info/' in n for n in set(names)-package)
     assert any(n.endswith('licenses/LICENSE') for n in names)
 
@@ -92,6 +95,25 @@ def test_training_without_repository_and_network(offline, tmp_path):
     assert {'report.html', 'photographs.csv'} <= {f.name for f in (tmp_path/'report').iterdir()}
     r = offline('colourise-evaluate', '--data', 'nowhere')
     assert r.returncode == 2 and r.stderr == "colourise-evaluate: There is no folder 'nowhere'.\n"
+
+def test_a_photograph_gets_its_colours_right_after_installation(offline, tmp_path):
+    "No model is named, none is downloaded."
+    Image.open(embedded_photos()['chelsea']).convert('L').save(tmp_path/'old.jpg')
+    r = offline('colourise', 'old.jpg')
+    assert (r.returncode, r.stdout) == (0, ''), r.stderr
+    with Image.open(tmp_path/'old-colour.jpg') as new, Image.open(tmp_path/'old.jpg') as old:
+        assert (new.size, new.mode) == (old.size, 'RGB') and colourfulness(new.convert('RGB')) > 8
+        assert np.abs(np.asarray(new.convert('L'), float) - np.asarray(old, float)).mean() < 1.5 # its own grey, but for JPEG's rounding
+        assert new.getexif()[0x131].split('-')[0].endswith(MODEL_HEADER['stage'])
+    r = offline('colourise', '--version')
+    assert 'model.safetensors' in r.stdout and (tmp_path/r.stdout.split(': ')[-1].strip()).is_file()
+
+def test_the_shipped_model_is_small_and_its_card_is_its_own(wheel):
+    assert (REPO/'colourise/model.safetensors').stat().st_size <= 45e6
+    card = (REPO/'colourise/model-card.md').read_text(encoding='utf-8')
+    assert card.startswith(f"# Model card: {MODEL_HEADER['recipe']['preset']}/{MODEL_HEADER['stage']}\n") and f"multiplied by {MODEL_HEADER['gain']:g}." in card
+    assert f"| prediction | {MODEL_HEADER['measured']['delta_e00']:.2f} |" in card and MODEL_HEADER['card'] == 'model-card.md'
+    assert MODEL_HEADER['data']['source'] != 'embedded' # the photographs that are shown must be new to it
 
 def test_no_network_is_said_in_one_sentence(offline):
     r = offline('colourise-train', '--preset', 'test', '--set', 'backbone=imagenet', HOME='.', TORCH_HOME='.')
