@@ -38,6 +38,6 @@ def test_what_is_no_collection_of_labelled_pictures_is_refused(tmp_path):
     (tmp_path/'one'/'class').mkdir(parents=True)
     Image.new('RGB', (64, 64)).save(tmp_path/'one'/'class'/'a.png')
     env = dict(cwd=tmp_path, COLOURISE_ROOT=str(tmp_path))
-    for args, status, part in (['--data', 'nowhere'], 2, "no folder 'nowhere'"), (['--data', 'one'], 1, 'of 1 class:'), (['-o', 'a.safetensors'], 2, '--network'):
+    for args, status, part in (['--data', 'nowhere'], 2, "no folder 'nowhere'"), (['--data', 'one'], 1, 'of 1 class:'), (['--set', 'pretrain_networks=resnet34,vgg16_bn', '-o', 'a.safetensors'], 2, '--network'):
         r = run('colourise-pretrain', '--preset', 'test', *args, **env)
         assert r.returncode == status and part in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
