@@ -263,9 +263,17 @@ def step_runners(
     make['channels last'] = lambda: last(train_step(turned(True), PlainLoss(recipe, ours)))
     make['and VGG without norms, ReLU in place'] = lambda: last(train_step(turned(), ours))
     make[_ours] = make['and VGG without norms, ReLU in place']
+    make[_half] = lambda: last(train_step(_in_half(turned()), _in_half(ours)))
     return {k: make[k]() for k in names}
 
+def _in_half(net):
+    "`net` with its convolutions in bfloat16, and results in float32."
+    run = torch.autocast('cpu', torch.bfloat16)(net.forward)
+    net.forward = lambda *a: run(*a).float()
+    return net
+
 _ours = 'ours: and memory kept'
+_half = f'{_ours}, bfloat16'
 _ways = 'plain fastai', 'channels last', 'and VGG without norms, ReLU in place', _ours
 
 def bench_batch(
@@ -280,7 +288,7 @@ def bench_batch(
 # %% ../nbs/80_speed.ipynb #be2ebe3a
 def _serve_steps(preset, name):
     "Do a step whenever standard input names a size and a batch, and answer with the loss."
-    if name == _ours: keep_memory()
+    if name in (_ours, _half): keep_memory()
     run, = step_runners(load_recipe(preset), [name]).values()
     print('ready', flush=True)
     for line in sys.stdin:
@@ -301,10 +309,11 @@ class StepProcess:
 
 @contextmanager
 def step_ways(
-    recipe # how many ways: all with `bench_compile`, else only the first and the last
+    recipe # how many ways: all with `bench_compile`, else only plain fastai and ours
 ):         # gives name → `StepProcess`
-    "The ways to do a step, each in a process that waits for its turn."
-    ways = {k: StepProcess(recipe.preset, k) for k in (_ways if recipe.bench_compile else (_ways[0], _ours))}
+    "The ways to do a step, each in a process that waits for its turn; bfloat16 only where the processor has instructions for it."
+    names = (*_ways, *([_half] if precision(torch.device('cpu')) == 'bf16' else [])) if recipe.bench_compile else (_ways[0], _ours)
+    ways = {k: StepProcess(recipe.preset, k) for k in names}
     try:
         for w in ways.values(): w.answer()
         yield ways
@@ -317,11 +326,11 @@ def step_race(
     recipe,  # sizes, batches and rounds: `bench_steps`, `bench_batches`, `bench_rounds`
     share=1  # of those batches
 ) -> dict:   # (size, batch) → seconds, from `race`
-    "Steps of training side by side, one process working at a time: all ways at the first size, the first and the last way at the others."
+    "Steps of training side by side, one process working at a time: all ways at the first size, plain fastai and ours at the others."
     res = {}
     for s,b in zip(recipe.bench_steps, recipe.bench_batches):
         b = max(2, round(b*share))
-        res[s, b] = race({k: partial(w, s, b) for k,w in ways.items() if not res or k in (_ways[0], _ours)}, recipe.bench_rounds)
+        res[s, b] = race({k: partial(w, s, b) for k,w in ways.items() if not res or k in (_ways[0], _ours, _half)}, recipe.bench_rounds)
     return res
 
 # %% ../nbs/80_speed.ipynb #0f0392f8
@@ -462,7 +471,7 @@ def schedule_table(
 ) -> pd.DataFrame:
     "Arithmetic of each stage; and with `seconds`, the share of the ceiling that it reached (validation is not counted as work)."
     rows = [dict(stage=s.name, px=s.size, epochs=s.epochs, PFLOP=step_flop(s.size, s.freeze)*photos*s.repeats*s.epochs/1e15) for s in stages]
-    t = pd.DataFrame(rows).set_index('stage')
+    t = pd.DataFrame(rows, columns=['stage', 'px', 'epochs', 'PFLOP']).set_index('stage')
     if seconds: t['seconds'] = pd.Series(seconds)
     if seconds and top: t['share of ceiling'] = t.PFLOP*1e15/t.seconds/top
     return t
@@ -643,6 +652,7 @@ def bench_table(
     rows = [_row('photographs per second at 64 px, cache built', rates['plain fastai'].median(), rates['cache'].median(), '/s', (rate.median(), rate.min(), rate.max()), 100),
             _versus('3 epochs at 64 px, building the cache included', built, 'cache of one size', 4), _versus('the same, with the cache of all four sizes', built, 'cache of four sizes', '')]
     rows += [_versus(f'training step at {s} px, batch {b}', t, _ours, 1.15) for (s,b),t in steps.items()]
+    rows += [_versus(f'the same at {s} px, in bfloat16', t, _half, '') for (s,b),t in steps.items() if _half in t]
     name = f'{recipe.bench_photo:g} MP, JPEG to JPEG, rendered at {recipe.bench_render}'
     rows += [_versus(f'network alone at {recipe.bench_render} px', network, 'ours: and norms folded, ReLU in place', 1.3), _versus(name, files, 'ours, plain prediction', 1.3),
              _versus(f'{name}, default settings', files, 'ours, own luminance (default)', ''),

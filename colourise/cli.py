@@ -620,7 +620,7 @@ def stage_table(
     return '\n'.join('  '.join(c.rjust(w) if i else c.ljust(w) for i,(c,w) in enumerate(zip(r, widths))).rstrip() for r in rows)
 
 # %% ../nbs/90_cli.ipynb #a6378cef
-Preset = Annotated[str, 'article, sample, cpu or test: a preset of settings.ini', {'metavar': 'NAME'}]
+Preset = Annotated[str, 'article, sample, cpu, warmup or test: a preset of settings.ini', {'metavar': 'NAME'}]
 Data = Annotated[str, 'photographs to train on: a folder (with its subfolders), embedded, div2k-hr, div2k-x2 or div2k-x4', {'metavar': 'DIR'}]
 Test = Annotated[str, 'photographs that training must never see: a folder, auto or none', {'metavar': 'DIR'}]
 Changes = Annotated[list, 'change a number of the recipe, such as stage1.epochs=3; may be repeated',
@@ -717,6 +717,7 @@ def colourise_train(
     set:Changes=None,
     device:Annotated[str, 'cpu, cuda, cuda:1 or mps (the best there is if not given)', {'metavar': 'DEVICE'}]=None,
     seed:Annotated[int, 'of every random choice', {'metavar': 'N'}]=None,
+    start:Annotated[str, "model to go on from: shipped (the package's own) or a model.safetensors (if not given: none, a new one is trained)", {'metavar': 'MODEL'}]=None,
     until:Annotated[str, 'last stage to train, such as stage1 (all if not given)', {'metavar': 'STAGE'}]=None,
     again:bool=False, # train anew what is trained already
 ):
@@ -726,9 +727,10 @@ def colourise_train(
 
     Examples:
       colourise-train --preset article --data ~/photographs -o ~/model
+      colourise-train --preset cpu --data ~/photographs --start shipped -o ~/model
       colourise-train --set stage1.epochs=3 --set stages.batch=4 --seed 1
       accelerate launch --multi_gpu --num_processes 4 --no_python colourise-train --preset article"""
-    recipe = load_recipe(preset, *_changes(set, data=data, test=test, seed=seed))
+    recipe = load_recipe(preset, *_changes(set, data=data, test=test, seed=seed, start=start))
     _tried(device)
     from colourise.several import several
     from colourise.train import train_course

@@ -246,7 +246,7 @@ class Pretraining:
         if self.device.type == 'cpu': keep_memory()
         r,net = self.recipe,classifier(self.network, len(self.photos.classes), self.recipe.seed)
         learn = Learner(labelled_dls(self.photos, r, self.network == 'resnet34', self.device), net, loss_func=LabelSmoothingCrossEntropyFlat(0.1),
-                        wd=r.pretrain_decay, cbs=device_callbacks(self.device))
+                        wd=r.pretrain_decay, cbs=device_callbacks(self.device, r.cpu_precision))
         learn.model.to(self.device); learn.create_opt()
         start = self._restore(learn)
         screen = _Bar(self.network, len(r.pretrain_sizes), len(learn.dls.train), start)

@@ -63,6 +63,7 @@ class Recipe:
     lighting_p: float         # probability of a change of lighting
     max_warp: float           # largest perspective tilt, 0 to 1
     warp_p: float             # probability of a perspective warp
+    start: str                # model whose weights the first stage starts from: `none`, `shipped` (the package's own), or a model file
     backbone: str             # ResNet-34: `imagenet`, `random`, or a file
     vgg: str                  # VGG-16 of the loss: `imagenet`, `random`, or a file
     pixel_weight: float       # of the pixel loss
@@ -72,6 +73,7 @@ class Recipe:
     target_colour: float      # colour of the targets: 1 as they are, 1.2 a fifth more
     balance: float            # how far rare colours count more in the pixel loss, 0 to 1
     colourfulness_weight: float # of the term that rewards colourful predictions
+    cpu_precision: str        # training on a CPU: `fp32`, or `auto`, which is bfloat16 where the processor has instructions for it
     weight_decay: float       # of AdamW
     pct_start: float          # share of a stage in which the learning rate rises
     finder_steps: int         # steps of the learning-rate finder
@@ -146,6 +148,7 @@ def _rules(r):
     yield 'resnet34' in r.pretrain_networks and {*r.pretrain_networks} <= {'resnet34', 'vgg16_bn'}, 'pretrain_networks must name resnet34, and may name vgg16_bn'
     yield min(r.pretrain_sizes) >= 32 and 0 < r.pretrain_share < 1, 'pretrain_sizes must be at least 32, and pretrain_share lie between 0 and 1'
     yield min(*r.bench_megapixels, *r.bench_counts) > 0, 'bench_megapixels and bench_counts must be positive'
+    yield r.cpu_precision in ('fp32', 'auto'), f"cpu_precision must be 'fp32' or 'auto', not '{r.cpu_precision}'"
     yield r.judge in ('valid', 'last'), f"judge must be 'valid' or 'last', not '{r.judge}'"
     yield len(r.stages) > 0, 'a recipe needs at least one stage'
     for s in r.stages:
@@ -164,12 +167,19 @@ def _folder(name, key, known):
     if found: return str(found.resolve())
     raise RecipeError(f"{key}: there is no folder '{name}'; give a folder of photographs, or say {' or '.join(known)}.")
 
+def _model(name):
+    "`name` of a model to start from, its file as an absolute path."
+    if name in ('none', 'shipped'): return name
+    found = next((p for p in (Path(name).expanduser(), root()/name) if p.is_file()), None)
+    if found: return str(found.resolve())
+    raise RecipeError(f"start: there is no model file '{name}'; name a model.safetensors, or say shipped or none.")
+
 def _checked(r):
     "`r`, if all is well with it; raises RecipeError."
     for ok,sentence in _rules(r):
         if not ok: raise RecipeError(f"Preset '{r.preset}': {sentence}.")
     return replace(r, data=_folder(r.data, 'data', _sources), test=_folder(r.test, 'test', ('auto', 'none', *_sources[1:])),
-                   pretrain_data=_folder(r.pretrain_data, 'pretrain_data', ('embedded',)))
+                   pretrain_data=_folder(r.pretrain_data, 'pretrain_data', ('embedded',)), start=_model(r.start))
 
 # %% ../nbs/00_recipe.ipynb #19164bf7
 def settings_path() -> Path:

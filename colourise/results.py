@@ -429,8 +429,8 @@ def amplify_to(
 
 # %% ../nbs/71_results.ipynb #4d7d053c
 _variant_names = dict(pixel='pixels alone', features='+ VGG-16', gram='+ VGG-16 and Gram matrices', targets='targets × 1.2', balance='rare colours count more',
-                      pale='a price on being pale', attention='self-attention', body='pretrained body')
-_plain = 'backbone=random', 'feature_weights=0,0,0', 'gram_weight=0', 'attention=no', 'target_colour=1', 'balance=0', 'colourfulness_weight=0'
+                      pale='a price on being pale', attention='self-attention', body='pretrained body', start='warm-up in colour')
+_plain = 'start=none', 'backbone=random', 'feature_weights=0,0,0', 'gram_weight=0', 'attention=no', 'target_colour=1', 'balance=0', 'colourfulness_weight=0'
 _ablation_batch,_ablation_epochs,_ablation_lr = 8,4,1e-3 # small, so that a CPU can pay for it; lesson7's learning rate
 
 def _pretrained(recipe):
@@ -447,6 +447,7 @@ def ablation_variants(
     if any(recipe.feature_weights): own |= dict(features=(features,), gram=(features, f'gram_weight={recipe.gram_weight:g}'))
     own |= dict(targets=('target_colour=1.2',), balance=('balance=1',), pale=('colourfulness_weight=0.1',), attention=('attention=yes',))
     if body := _pretrained(recipe): own['body'] = (f'backbone={body}',)
+    if recipe.start != 'none': own['start'] = (f'start={recipe.start}',)
     return {k: (*_plain, *v) for k,v in own.items()}
 
 def ablation_recipe(
@@ -483,8 +484,9 @@ def ablation_table(
     "ΔE00 and colourfulness of each variant, beside grey and truth; and ΔE00 when all are equally colourful, with its difference from the first row."
     rows,first = {},None
     for name,t in trained.items():
-        s = score_photos(t.model, photos, t.stage.size, t.recipe, t.device, True)
-        k,amplified = amplify_to(_enough, t.model, photos, t.stage.size, t.recipe, t.device)
+        model = t.model
+        s = score_photos(model, photos, t.stage.size, t.recipe, t.device, True)
+        k,amplified = amplify_to(_enough, model, photos, t.stage.size, t.recipe, t.device)
         first = amplified if first is None else first
         more,lo,hi = paired_interval(amplified.delta_e00, first.delta_e00)
         rows[_variant_names[name]] = {'ΔE00': s.delta_e00.mean(), 'grey': s.delta_e00_grey.mean(), 'CF': s.colourfulness.mean(), 'CF of truth': s.colourfulness_truth.mean(),

@@ -79,6 +79,7 @@ class Trained:
     backbone: str  # where its body's weights came from, in words
     data: str      # what the photographs are, in words
     apart: str     # what those kept apart are
+    small: int = 0 # photographs of the warm-up, if there was one
 
 def about(
     source # `embedded`, `div2k-…`, or a folder
@@ -89,7 +90,7 @@ def about(
     except OSError: return f'{Path(source).name}.'
 
 _limits = """- **Colours are guesses.** A grey photograph doesn't say whether a car was red or blue. What comes out is plausible at best, and no evidence of how anything looked.
-- **Small.** It saw {train} photographs of landscapes, people, animals and things, mostly of the last decades. Expect skies, skin and plants to be coloured, and objects of arbitrary colour to be brownish, or wrong.
+- **Small.** It saw {train} of landscapes, people, animals and things, mostly of the last decades. Expect skies, skin and plants to be coloured, and objects of arbitrary colour to be brownish, or wrong.
 - **Bleeding.** Colours are painted at {size} px and enlarged; small things take the colour of what surrounds them.
 - **Not for** identifying people or things, restoring archives without saying so, or anything where a wrong colour does harm."""
 
@@ -112,7 +113,7 @@ def model_card(
     return '\n'.join([f"# Model card: {r['preset']}/{header['stage']}", '',
         f"A U-Net on a ResNet-34 body ({trained.backbone}), 41.2 M parameters in 8 bits each, that turns a grey photograph (ITU-R 601 luma) into a colour one. Its predicted chroma is multiplied by {header['gain']:g}.", '',
         '## How it came about', '', f"- **Photographs:** {header['data']['train']} for training and {header['data']['valid']} for validation. {trained.data}", f"- **Loss:** {loss}.",
-        f"- **Hardware and time:** {trained.device}, {sum(s['seconds'] for s in trained.stages)/60:.0f} minutes of training{', after the pretraining' if 'pretrained on' in trained.backbone else ''}.", '', '| stage | px | body frozen | epochs | minutes |', '|---|---|---|---|---|', *stages, '',
+        f"- **Hardware and time:** {trained.device}, {sum(s['seconds'] for s in trained.stages)/60:.0f} minutes of training{', after the pretraining' if 'pretrained on' in trained.backbone else ', the warm-up included' if trained.small else ''}.", '', '| stage | px | body frozen | epochs | minutes |', '|---|---|---|---|---|', *stages, '',
         '## What it can do', '', f"On {len(table)} photograph{'s'*(len(table) != 1)} that training never saw ({trained.apart}), measured at 384 px, rendered at {trained_size(header)} px:", '', '| | ΔE00 | PSNR | SSIM | colourfulness |', '|---|---|---|---|---|', *rows, '',
         f"ΔE00 is {'' if lo > 0 else 'not clearly '}smaller than that of the grey photographs: by {gain:.2f} (95 % interval {lo:.2f} to {hi:.2f}). Colourfulness is {cf:.2f} of the truth's. "
-        f"Left in sepia: {len(sepia(table))} of {len(table)}.", '', '## What it can\'t', '', _limits.format(train=header['data']['train'], size=trained_size(header)), '', '## Licence', '', licence, ''])
+        f"Left in sepia: {len(sepia(table))} of {len(table)}.", '', '## What it can\'t', '', _limits.format(train=f"{header['data']['train']} photographs{f', and {trained.small:,} very small ones,' if trained.small else ''}", size=trained_size(header)), '', '## Licence', '', licence, ''])

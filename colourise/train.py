@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['TrainError', 'keep_luminance', 'colour_batches', 'score_photos', 'seed_epoch', 'precision', 'BatchLayout',
-           'device_callbacks', 'keep_memory', 'stage_learner', 'find_lr', 'plot_finder', 'save_position',
-           'load_position', 'plateaued', 'StageLog', 'history_table', 'Screen', 'StageTraining', 'out_of_memory',
-           'require_trained', 'full_size', 'stage_faces', 'fit_stage', 'write_summary', 'score_test', 'train_course']
+           'CPUPrecision', 'device_callbacks', 'keep_memory', 'stage_learner', 'find_lr', 'plot_finder',
+           'save_position', 'load_position', 'plateaued', 'StageLog', 'history_table', 'Screen', 'StageTraining',
+           'out_of_memory', 'require_trained', 'full_size', 'stage_faces', 'fit_stage', 'write_summary', 'score_test',
+           'train_course']
 
 # %% ../nbs/50_train.ipynb #c8e2700f
 import ctypes,hashlib,json,math,os,random,shutil,tempfile,time,warnings
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache,partial
+from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 import matplotlib.pyplot as plt
@@ -24,7 +26,7 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.schedule import LRFinder, ParamScheduler, valley
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner
-from fastai.torch_core import default_device
+from fastai.torch_core import default_device, to_float
 from fastcore.basics import patch, IN_NOTEBOOK
 from fastcore.foundation import L
 from fastprogress import progress_bar
@@ -99,10 +101,17 @@ def seed_epoch(
     random.seed(s); np.random.seed(s); torch.manual_seed(s)
 
 # %% ../nbs/50_train.ipynb #1e96e322
+def _cpu_has_bf16():
+    "Does the processor multiply bfloat16 numbers by itself?"
+    can = getattr(torch.cpu, 'get_capabilities', dict)()
+    return bool(can.get('avx512_bf16') or can.get('amx_bf16'))
+
 def precision(
-    device # torch.device
+    device, # torch.device
+    cpu='auto' # the recipe's `cpu_precision`
 ) -> str:  # 'bf16', 'fp16' or 'fp32'
     "The number format that `device` trains fastest in without harm."
+    if device.type == 'cpu': return 'bf16' if cpu == 'auto' and _cpu_has_bf16() else 'fp32'
     if device.type != 'cuda': return 'fp32'
     return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
 
@@ -112,12 +121,23 @@ class BatchLayout(ChannelsLast):
         turn = lambda x: channels_last(x) if x.ndim == 4 else x # labels have no layout
         self.learn.xb,self.learn.yb = tuple(map(turn, self.xb)),tuple(map(turn, self.yb))
 
+class CPUPrecision(Callback):
+    "What fastai's `MixedPrecision` does on a GPU, for a processor with bfloat16 instructions."
+    order = MixedPrecision.order
+    def before_batch(self):
+        self.autocast = torch.autocast('cpu', torch.bfloat16)
+        self.autocast.__enter__()
+    def after_pred(self): self.learn.pred = to_float(self.pred)
+    def after_loss(self): self.autocast.__exit__(None, None, None)
+
 def device_callbacks(
-    device # torch.device
+    device, # torch.device
+    cpu='auto' # the recipe's `cpu_precision`
 ) -> list: # fastai callbacks
-    "Channels-last where convolutions gain from it, mixed precision where the GPU does."
+    "Channels-last where convolutions gain from it, mixed precision where the device does."
     layout = [BatchLayout()] if device.type in ('cpu', 'cuda') else []
-    mode = precision(device)
+    mode = precision(device, cpu)
+    if device.type == 'cpu' and mode == 'bf16': return layout + [CPUPrecision()]
     return layout + ([] if mode == 'fp32' else [MixedPrecision(AMPMode.BF16 if mode == 'bf16' else AMPMode.FP16)])
 
 # %% ../nbs/50_train.ipynb #74c5dc3b
@@ -144,7 +164,7 @@ def stage_learner(
     dls = colour_dls(sets, stage, recipe, device)
     if world() > 1: dls.loaders = [share(dl) for dl in dls.loaders]
     learn = Learner(dls, model.train(), loss_func=loss.to(device), splitter=unet_groups,
-                    wd=recipe.weight_decay, path=folder, cbs=device_callbacks(device) + together(device))
+                    wd=recipe.weight_decay, path=folder, cbs=device_callbacks(device, recipe.cpu_precision) + together(device))
     learn.create_opt()
     (learn.freeze if stage.freeze else learn.unfreeze)()
     return learn
@@ -390,16 +410,26 @@ class StageTraining:
 # %% ../nbs/50_train.ipynb #135d85e1
 @patch
 def _origin(self:StageTraining):
-    "Which trained stage this one starts from; None for the first."
-    if self.before is None: return None
+    "Which trained stage this one starts from, or which model; None for a first stage that starts from nothing."
+    if self.before is None: return from_main(lambda: _digest(_start_file(self.recipe))) if self.recipe.start != 'none' else None
     before = from_main(lambda: _read_json(self.before/'stage.json'))
     if 'row' in before: return before['id']
     raise TrainError(f'{self.stage.name} starts from the model of {self.before.name}, which has not been trained yet: run {_notebook(self.before.name)} first.')
 
+def _start_file(recipe):
+    "The model file that the first stage starts from."
+    file = Path(find_spec('colourise').origin).parent/defaults()['model'] if recipe.start == 'shipped' else Path(recipe.start)
+    if file.is_file(): return file
+    raise TrainError('No model is shipped with this package: name a file to start from (--set start=model.safetensors), or say start=none.' if recipe.start == 'shipped'
+                     else f"There is no model file '{recipe.start}' to start from.")
+
+def _digest(file):
+    with open(file, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:12]
+
 @patch
 def _fingerprint(self:StageTraining):
     "Everything that decides the outcome of this stage."
-    off = ('preset', 'test', 'data', 'workers', 'faces', 'lesson_size', 'lesson_steps', 'ablation_steps', 'render_sizes', 'megapixels', 'stages')
+    off = ('preset', 'test', 'data', 'start', 'workers', 'faces', 'lesson_size', 'lesson_steps', 'ablation_steps', 'render_sizes', 'megapixels', 'stages')
     numbers = {k: v for k,v in self.recipe.as_dict().items() if k not in off and not k.startswith(('bench_', 'pretrain_', 'ship_'))}
     photos = hashlib.sha256(''.join(p.sha256 for p in self.sets.train + self.sets.valid).encode()).hexdigest()[:16]
     return json.loads(json.dumps(dict(numbers, **self.recipe.as_dict()['stages'][self.recipe.stages.index(self.stage)], photographs=photos, starts_from=self.origin)))
@@ -425,9 +455,30 @@ def _note(self:StageTraining, **facts):
     if is_main(): _write_json(self.dir/'stage.json', self.info)
 
 @patch
+def _start_model(self:StageTraining):
+    "The model that the recipe's first stage starts from."
+    model,header = load_model(_start_file(self.recipe))
+    has = model.arch.get('attention', False)
+    if has != self.recipe.attention: raise TrainError(f"The model to start from has {'' if has else 'no '}self-attention: say attention={'yes' if has else 'no'}.")
+    model.origin = _name_of(header)
+    return model
+
+def _name_of(header):
+    "A model's preset and stage, or what else there is to call it by."
+    recipe = header.get('recipe')
+    return '/'.join(w for w in (recipe.get('preset') if isinstance(recipe, dict) else None, header.get('stage')) if isinstance(w, str) and w) or 'a model'
+
+@patch(as_prop=True)
+def body(self:StageTraining):
+    "Whose weights the network began with: `imagenet`, `random`, the name of a file, or that of the model it started from."
+    if self.before: return str(model_header(self.before/'model.safetensors').get('backbone', 'unknown'))
+    return _name_of(model_header(_start_file(self.recipe))) if self.recipe.start != 'none' else Path(self.recipe.backbone).name
+
+@patch
 def _learner(self:StageTraining, batch):
     "A learner at the start of this stage, with batches of `batch` photographs."
     if self.before: model = load_model(self.before/'model.safetensors')[0]
+    elif self.recipe.start != 'none': model = self._start_model()
     else: model = colour_unet(self.recipe.backbone, seed=self.recipe.seed, attention=self.recipe.attention)
     if not hasattr(self, 'loss'): self.loss = FeatureLoss.from_recipe(self.recipe)
     self.scratch = tempfile.TemporaryDirectory()
@@ -454,9 +505,8 @@ def _with_memory(self:StageTraining, run):
 def _halve(self:StageTraining, batch):
     if world() > 1: raise TrainError(f'{self.stage.name}: the memory of process {rank()+1} is too small for batches of {batch}: start again with --set {self.stage.name}.batch={max(1, batch//2)}.')
     if batch == 1: raise TrainError(f'{self.stage.name}: not even one photograph of {self.stage.size} pixels fits the memory of {self.device}: choose a smaller size.')
-    if self.device.type == 'cuda':
-        torch.set_autocast_enabled('cuda', False) # fastai's mixed precision had no chance to leave it
-        torch.cuda.empty_cache()
+    torch.set_autocast_enabled(self.device.type, False) # mixed precision had no chance to leave it
+    if self.device.type == 'cuda': torch.cuda.empty_cache()
     self._note(batch_that_fits=batch//2)
     print(f'{self.stage.name}: out of memory with batches of {batch}; going on with {batch//2} and adding up gradients, so a step still sees {self.stage.batch} photographs.', flush=True)
 
@@ -556,7 +606,7 @@ def _write_history(self:StageTraining):
 def _header(self:StageTraining, **more):
     "What the model file says about itself."
     d = self.recipe.as_dict()
-    public = d | {k: Path(str(d[k])).name for k in ('data', 'test', 'backbone', 'vgg', 'pretrain_data')}   # no paths of somebody's machine
+    public = d | {k: Path(str(d[k])).name for k in ('data', 'test', 'start', 'backbone', 'vgg', 'pretrain_data')}   # no paths of somebody's machine
     return dict(recipe=public, stage=self.stage.name, vgg=self.loss.origin, data=dict(source=public['data'], train=len(self.sets.train), valid=len(self.sets.valid)),
                 metrics={k: v for k,v in self.history[-1].items() if k != 'seconds'}) | more
 
@@ -570,8 +620,8 @@ def _finish(self:StageTraining):
     losses = [{k: v for k,v in r.items() if k != 'seconds'} for r in self.history]
     me = hashlib.sha256(json.dumps([self.info['fingerprint'], losses]).encode()).hexdigest()[:12]
     self._note(row=self._summary(), id=me, history=self.history, stopped_early=self.stopped and len(self.history) < self.stage.epochs,
-               device=_device_name(self.device), precision=precision(self.device), threads=torch.get_num_threads(), version=__version__,
-               torch=torch.__version__, backbone=Path(self.recipe.backbone).name, vgg=Path(self.recipe.vgg).name)
+               device=_device_name(self.device), precision=precision(self.device, self.recipe.cpu_precision), threads=torch.get_num_threads(), version=__version__,
+               torch=torch.__version__, backbone=self.body, vgg=Path(self.recipe.vgg).name)
     for f in (*self.dir.glob('resume.pt*'), *self.dir.glob('best.*'), *self.dir.glob('.*.part')): f.unlink()
 
 def _device_name(device):
@@ -601,10 +651,14 @@ _measured = 100 # training photographs that the table of stages measures, at mos
 def _scores(self:StageTraining, model, photos, own=False):
     return score_photos(model, photos, self.stage.size, self.recipe, self.device, own)
 
+@lru_cache(1)
+def _loaded(file, changed): return load_model(file)[0]
+
 @patch(as_prop=True)
 def model(self:StageTraining):
-    "The stage's model, ready to predict."
-    return load_model(self.dir/'model.safetensors')[0]
+    "The stage's model, ready to predict; asked for twice in a row, it is read once."
+    file = self.dir/'model.safetensors'
+    return _loaded(file, file.stat().st_mtime_ns)
 
 @patch
 def _reused(self:StageTraining):
@@ -687,7 +741,7 @@ def beside_article(self:StageTraining):
     yes = lambda b: 'yes' if b else 'no'
     rows = [('size', f'{its.size} px', f'{mine.size} px'), ('epochs, at most', its.epochs, mine.epochs),
             ('photographs × visits an epoch', '720 × 1', f'{len(self.sets.train)} × {mine.repeats}'), ('batch', its.batch, mine.batch),
-            ('backbone', 'ImageNet', f'{Path(r.backbone).name} weights'), ('backbone frozen', yes(its.freeze), yes(mine.freeze)),
+            ('backbone', 'ImageNet', f'{self.body} weights'), ('backbone frozen', yes(its.freeze), yes(mine.freeze)),
             ('network of the loss', 'VGG-16, ImageNet', f'VGG-16, {Path(r.vgg).name} weights'), ('hardware', 'Tesla K80', _device_name(self.device))]
     return Markdown('\n'.join(['| | article | this run |', '|---|---|---|'] + [f'| {a} | {b} | {c} |' for a,b,c in rows]))
 
@@ -701,7 +755,7 @@ def since_before(self:StageTraining):
     keys = dict(delta_e00_train='ΔE00, training photographs', delta_e00='ΔE00, validation', colourfulness='colourfulness, validation')
     untrained = dict(delta_e00_train=now['delta_e00_train_grey'], delta_e00=now['delta_e00_grey'], colourfulness=0)
     rows = [f'| {t} | {(then or untrained)[k]:.2f} | {now[k]:.2f} | {now[k]-(then or untrained)[k]:+.2f} |' for k,t in keys.items()]
-    head = f'| | {self.before.name if then else "untrained: grey"} | {self.stage.name} | change |'
+    head = f'| | {self.before.name if then else "untrained: grey" if self.recipe.start == "none" else "left grey"} | {self.stage.name} | change |'
     return Markdown('\n'.join([head, '|---|---|---|---|', *rows]))
 
 # %% ../nbs/50_train.ipynb #22cca0df

@@ -108,6 +108,15 @@ def test_a_photograph_gets_its_colours_right_after_installation(offline, tmp_pat
     r = offline('colourise', '--version')
     assert 'model.safetensors' in r.stdout and (tmp_path/r.stdout.split(': ')[-1].strip()).is_file()
 
+def test_training_goes_on_from_the_shipped_model(offline, tmp_path):
+    r = offline('colourise-train', '--preset', 'test', '--until', 'stage1', '--start', 'shipped', '--set', 'stage1.lr=1e-8', '-o', 'tuned', timeout=900)
+    assert r.returncode == 0, r.stdout + r.stderr
+    header = model_header(tmp_path/'tuned/stage1/model.safetensors')
+    assert header['backbone'] == f"{MODEL_HEADER['recipe']['preset']}/{MODEL_HEADER['stage']}"
+    assert header['metrics']['colourfulness'] > 5 # from nothing, at such a learning rate, there would be no colour
+    r = offline('colourise-train', '--preset', 'test', '--start', 'nowhere.safetensors')
+    assert (r.returncode, r.stderr) == (2, "colourise-train: start: there is no model file 'nowhere.safetensors'; name a model.safetensors, or say shipped or none.\n")
+
 def test_the_shipped_model_is_small_and_its_card_is_its_own(wheel):
     assert (REPO/'colourise/model.safetensors').stat().st_size <= 45e6
     card = (REPO/'colourise/model-card.md').read_text(encoding='utf-8')
