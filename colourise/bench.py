@@ -435,18 +435,19 @@ def photo_race(
 def _fresh_loss(): return FeatureLoss('random', feature_weights=(.8, 1.2, 1.5))
 
 @lru_cache
-def _flop_at_64(freeze):
+def _flop_at_64(freeze, vgg=True):
     "Floating-point operations of a training step for one photograph of 64 px."
-    step = train_step(bench_model(), _fresh_loss(), freeze=freeze)
+    step = train_step(bench_model(), _fresh_loss() if vgg else F.l1_loss, freeze=freeze)
     with FlopCounterMode(display=False) as count: step(bench_batch(64, 2))
     return count.get_total_flops()/2
 
 def step_flop(
     size,       # pixels
-    freeze=True # the backbone, but for its batch norms?
+    freeze=True,# the backbone, but for its batch norms?
+    vgg=True    # does the loss look through VGG-16?
 ) -> float:     # floating-point operations for one photograph
-    "A training step of U-Net and feature loss, counted (one multiplication and one addition are two)."
-    return _flop_at_64(freeze)*(size/64)**2
+    "A training step of U-Net and loss, counted (one multiplication and one addition are two)."
+    return _flop_at_64(freeze, vgg)*(size/64)**2
 
 # %% ../nbs/80_speed.ipynb #4d29bf84
 def ceiling(
@@ -467,10 +468,11 @@ def schedule_table(
     stages,  # list of `Stage`
     photos,  # number of training photographs
     seconds=None, # of each stage, if they are known
-    top=None # `ceiling` of the machine
+    top=None, # `ceiling` of the machine
+    vgg=True # does the loss look through VGG-16?
 ) -> pd.DataFrame:
     "Arithmetic of each stage; and with `seconds`, the share of the ceiling that it reached (validation is not counted as work)."
-    rows = [dict(stage=s.name, px=s.size, epochs=s.epochs, PFLOP=step_flop(s.size, s.freeze)*photos*s.repeats*s.epochs/1e15) for s in stages]
+    rows = [dict(stage=s.name, px=s.size, epochs=s.epochs, PFLOP=step_flop(s.size, s.freeze, vgg)*photos*s.repeats*s.epochs/1e15) for s in stages]
     t = pd.DataFrame(rows, columns=['stage', 'px', 'epochs', 'PFLOP']).set_index('stage')
     if seconds: t['seconds'] = pd.Series(seconds)
     if seconds and top: t['share of ceiling'] = t.PFLOP*1e15/t.seconds/top
@@ -479,12 +481,12 @@ def schedule_table(
 # %% ../nbs/80_speed.ipynb #24e8d771
 def run_seconds(
     folder # of a run
-) -> dict: # stage → (seconds of its training epochs, epochs done, photographs, device)
+) -> dict: # stage → (seconds of its training epochs, epochs done, device, number format)
     "What a run noted about its time."
     found = {}
     for f in sorted(Path(folder).glob('stage*/stage.json')):
         info = json.loads(f.read_text())
-        if 'row' in info: found[f.parent.name] = info['row']['seconds'],info['row']['epochs'],info['device']
+        if 'row' in info: found[f.parent.name] = info['row']['seconds'],info['row']['epochs'],info['device'],info['precision']
     return found
 
 # %% ../nbs/80_speed.ipynb #47779d2f
