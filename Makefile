@@ -59,9 +59,10 @@ ship: ## put the model of the last course (PRESET=) into the package, with its c
 outputs: $(VENV)/.dev ## take the outputs of the last course (PRESET=) over into nbs/
 	@$(BIN)/python tools/adopt_outputs.py 'runs/$(PRESET)/notebooks'
 
-export: $(VENV)/.dev ## make colourise/ and README.md from the notebooks, and clean these
+export: $(VENV)/.dev ## make colourise/ and README.md from the notebooks, and the graph for ONNX Runtime; clean the notebooks
 	@$(BIN)/nbdev-export
 	@$(BIN)/nbdev-clean
+	@$(BIN)/python -c "from colourise.unet import export_graph; export_graph('colourise/unet.onnx')"
 	@$(BIN)/python tools/build_readme.py
 
 clean: ## take away what tests and builds leave behind; data, models and runs stay

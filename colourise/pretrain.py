@@ -4,32 +4,28 @@
 
 # %% auto #0
 __all__ = ['PretrainError', 'Labelled', 'labelled_folder', 'embedded_pieces', 'labelled_photos', 'labelled_dls', 'classifier',
-           'Pretraining', 'pretrained_header']
+           'pretrained_header', 'Pretraining']
 
 # %% ../nbs/85_pretrain.ipynb #d3299fbc
-import hashlib,io,json,os,time,zipfile
-from dataclasses import dataclass
+import json, zipfile, numpy as np, torch
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from . import __version__
-from .recipe import ColouriseError,root
-from .data import Augment,_in_threads,embedded_photos,open_photo
-from .unet import GreyConv,_networks
-from .train import Screen,_device_name,_plain,_replace,_restore_opt,_shown,_to,device_callbacks,keep_memory,seed_epoch
-from fastai.data.core import DataLoaders # after ours, which silence its warnings
-from fastai.data.load import DataLoader
-from fastai.callback.core import Callback
-from fastai.learner import Learner
-from fastai.losses import LabelSmoothingCrossEntropyFlat
-from fastai.torch_core import default_device
-from fastcore.basics import IN_NOTEBOOK
-from PIL import Image
+from .files import ColouriseError, count, digest, in_threads, replacing, root, shown
+from .photo import PhotoError, embedded, find, is_photo, read
+from .data import Augment
+from .unet import GreyConv
+from .learner import KeepEpochs, LogEpochs, SafeLearner, device_callbacks, device_name
+from .learner import keep_memory, read_position
+from fastai.basics import DataLoader, DataLoaders, LabelSmoothingCrossEntropyFlat, default_device
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torchvision import models
-from torchvision.models import vgg
+from torchvision.models import resnet34, vgg
+from torchvision.transforms import Normalize
 
 # %% ../nbs/85_pretrain.ipynb #4907623f
 class PretrainError(ColouriseError):
@@ -43,75 +39,72 @@ class Labelled:
     classes: list        # names
     source: str          # where they come from, in a word
 
-_pictures = '.jpg', '.jpeg', '.png', '.webp', '.JPEG'
-
 def _named(folder):
-    "Pairs (class, bytes) of all pictures in `folder` and in its zip files; the class is the folder that a picture lies in."
-    for p in sorted(folder.rglob('*')):
-        if p.suffix == '.zip':
-            with zipfile.ZipFile(p) as z:
-                for n in sorted(z.namelist()):
-                    if n.endswith(_pictures) and '/' in n: yield n.split('/')[-2], z.read(n)
-        elif p.suffix in _pictures and p.parent != folder: yield p.parent.name, p.read_bytes()
+    "Pairs (class, bytes) of the pictures in `folder` and its zip files; the class is the folder that one lies in."
+    for p in find(folder):
+        if p.parent != folder: yield p.parent.name, p.read_bytes()
+    for p in sorted(folder.rglob('*.zip')):
+        with zipfile.ZipFile(p) as z:
+            for n in sorted(z.namelist()):
+                if '/' in n and is_photo(Path(n)): yield n.split('/')[-2], z.read(n)
 
 def _small(data, side):
     "The middle square of a picture (bytes) at `side` pixels, or None if it can't be read."
-    try:
-        with Image.open(io.BytesIO(data)) as img: img = img.convert('RGB')
-    except (OSError, ValueError, SyntaxError): return None
-    s = min(img.size); l,u = (img.width-s)//2, (img.height-s)//2
-    return np.asarray(img if img.size == (side, side) else img.resize((side, side), Image.Resampling.LANCZOS, box=(l, u, l+s, u+s)))
+    try: return np.asarray(ImageOps.fit(read(data, short=side).rgb8, (side, side), Image.Resampling.LANCZOS))
+    except PhotoError: return None
 
+# %% ../nbs/85_pretrain.ipynb #7190778e
 def labelled_folder(
     folder,    # a folder with a subfolder for each class, or with zip files of such
     side=64,   # pixels to keep of each photograph's middle square
     workers=2  # threads
 ) -> Labelled:
-    "Read labelled photographs; raises `PretrainError` if there are fewer than two classes. Unreadable ones are left out."
+    "Read labelled photographs; raises `PretrainError` for fewer than two classes. Unreadable ones are left out."
     folder = Path(folder)
     try: found = list(_named(folder))
     except (OSError, zipfile.BadZipFile) as e: raise PretrainError(f'{folder.name}: {e}; copy the file again.') from e
     classes = sorted({c for c,_ in found})
-    if len(classes) < 2: raise PretrainError(f"'{folder.name}' holds photographs of {len(classes)} class{'es'*(len(classes) != 1)}: a folder with a subfolder for each class is needed, or zip files of such.")
-    small = list(_in_threads(partial(_small, side=side), [d for _,d in found], workers, True))
+    if len(classes) < 2:
+        raise PretrainError(f"'{folder.name}' holds photographs of {count(len(classes), 'class', 'classes')}: "
+                            'a folder with a subfolder for each class is needed, or zip files of such.')
+    small = list(in_threads(partial(_small, side=side), [d for _,d in found], workers))
     ok = [i for i,s in enumerate(small) if s is not None]
     if not ok: raise PretrainError(f"'{folder.name}' holds no picture that can be read.")
-    number = {c: i for i,c in enumerate(classes)}
-    return Labelled(np.stack([small[i] for i in ok]), np.array([number[found[i][0]] for i in ok]), classes, folder.name)
+    labels = np.array([classes.index(found[i][0]) for i in ok])
+    return Labelled(np.stack([small[i] for i in ok]), labels, classes, folder.name)
 
 # %% ../nbs/85_pretrain.ipynb #2112ae8d
 def embedded_pieces(
     side=64 # pixels of a piece
 ) -> Labelled:
     "Tiles of the embedded photographs, which don't overlap; the class is the photograph."
-    pictures,labels,photos = [],[],embedded_photos()
+    pictures,labels,photos = [],[],embedded()
     for i,path in enumerate(photos.values()):
-        x = np.asarray(open_photo(path))
-        tiles = [x[r:r+side, c:c+side] for r in range(0, x.shape[0]-side+1, side) for c in range(0, x.shape[1]-side+1, side)]
-        pictures += tiles; labels += [i]*len(tiles)
+        x = np.asarray(read(path).rgb8)
+        rows,cols = (range(0, n-side+1, side) for n in x.shape[:2])
+        pictures += [x[r:r+side, c:c+side] for r in rows for c in cols]
+        labels += [i]*len(rows)*len(cols)
     return Labelled(np.stack(pictures), np.array(labels), list(photos), 'embedded')
 
 def labelled_photos(
-    recipe # `pretrain_data`: a folder, or `embedded`
+    recipe # `pretrain.data`: a folder, or `embedded`
 ) -> Labelled:
     "The photographs that `recipe` pretrains with."
-    if recipe.pretrain_data == 'embedded': return embedded_pieces()
-    return labelled_folder(recipe.pretrain_data, workers=recipe.workers)
+    if recipe.pretrain.data == 'embedded': return embedded_pieces()
+    return labelled_folder(recipe.pretrain.data, workers=recipe.source.workers)
 
 # %% ../nbs/85_pretrain.ipynb #fbf2aa6b
 def _held(photos, recipe):
-    "Numbers of the pictures to train on and of those held out, drawn by the recipe's seed."
-    order = np.random.default_rng(recipe.seed).permutation(len(photos.labels))
-    n = max(1, round(recipe.pretrain_share*len(order)))
+    "Numbers of the pictures to train on, and of those held out to measure the accuracy, drawn by the recipe's seed."
+    order = np.random.default_rng(recipe.photos.seed).permutation(len(photos.labels))
+    n = max(1, round(recipe.pretrain.share*len(order)))
     return order[n:],order[:n]
 
-class _Look:
-    "Augments a batch of photographs and hands out grey or colour, with the labels."
-    def __init__(self, recipe, grey, train): self.grey,self.augment = grey,Augment(recipe, recipe.pretrain_sizes[0], train)
-    def __call__(self, b):
-        x,y = b
-        grey,colour = self.augment((x, np.full((len(x), 2), x.shape[-1])))
-        return (grey if self.grey else colour),y
+@dataclass(eq=False)
+class _Look(Augment):
+    "Augments photographs with labels, all of one size; the network sees their grey (0) or their colours (1)."
+    which: int = 0
+    def __call__(self, b): return super().__call__((b[0], np.full((len(b[0]), 2), b[0].shape[-1])))[self.which],b[1]
 
 def labelled_dls(
     photos,     # `Labelled`
@@ -120,26 +113,27 @@ def labelled_dls(
     device=None # fastai's default device if None
 ) -> DataLoaders: # of (pictures (n,1 or 3,size,size) in [0,1], labels (n,))
     "Training batches shuffled and augmented, held-out ones as they are; all photographs lie on the device."
-    device = torch.device(device or default_device())
+    device,bs = torch.device(device or default_device()),recipe.pretrain.batch
     x,y = torch.from_numpy(photos.pictures).permute(0, 3, 1, 2).to(device),torch.from_numpy(photos.labels).to(device)
-    def batch(i): i = torch.tensor(i); return x[i.to(device)],y[i.to(device)]
+    def batch(i): i = torch.tensor(i, device=device); return x[i],y[i]
     train,held = (list(map(int, i)) for i in _held(photos, recipe))
+    def look(train): return _Look(recipe, recipe.pretrain.sizes[0], train, which=int(not grey))
     common = dict(device=device, num_workers=0, create_batch=batch)
-    full = len(train) >= recipe.pretrain_batch
-    return DataLoaders(DataLoader(train, bs=recipe.pretrain_batch, shuffle=True, drop_last=full, after_batch=_Look(recipe, grey, True), **common),
-                       DataLoader(held, bs=2*recipe.pretrain_batch, after_batch=_Look(recipe, grey, False), **common), device=device)
+    dls = (DataLoader(train, bs=bs, shuffle=True, drop_last=len(train) >= bs, after_batch=look(True), **common),
+           DataLoader(held, bs=2*bs, after_batch=look(False), **common))
+    return DataLoaders(*dls, device=device)
 
 # %% ../nbs/85_pretrain.ipynb #8101d158
-class _VGG(nn.Module):
-    "The convolutions of VGG-16 with batch norm, and a small classifier."
-    def __init__(self, classes):
-        super().__init__()
-        self.features = vgg.make_layers(vgg.cfgs['D'], batch_norm=True)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, classes))
-        for name,v in dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]).items(): self.register_buffer(name, torch.tensor(v)[:, None, None], persistent=False)
-        for m in self.features.modules():
-            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu'); nn.init.zeros_(m.bias)
-    def forward(self, x): return self.head(self.features((x - self.mean)/self.std))
+_kept = dict(resnet34=('conv1.', 'bn1.', 'layer'), vgg16_bn=('features.',)) # beginnings of the names that are kept
+
+def _vgg(classes):
+    "The convolutions of VGG-16 with batch norm, and a small classifier; ImageNet's mean and spread come first."
+    features,linear = vgg.make_layers(vgg.cfgs['D'], batch_norm=True),nn.Linear(512, classes)
+    for m in features.modules():
+        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), linear)
+    norm = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    return nn.Sequential(OrderedDict(norm=norm, features=features, head=head))
 
 def classifier(
     network, # 'resnet34' (grey pictures) or 'vgg16_bn' (in colour)
@@ -147,135 +141,95 @@ def classifier(
     seed=None # of the random weights, without touching torch's own generator
 ):           # (B, 1 or 3, H, W) in [0, 1] → (B, classes)
     "A network that names what a picture shows, with random weights."
-    if network not in _networks: raise PretrainError(f"There is no network '{network}': choose one of {', '.join(_networks)}.")
+    if network not in _kept: raise PretrainError(f"There is no network '{network}': choose one of {', '.join(_kept)}.")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None: torch.manual_seed(seed)
-        if network == 'vgg16_bn': return _VGG(classes)
-        net = models.resnet34(weights=None, num_classes=classes)
+        if network == 'vgg16_bn': return _vgg(classes)
+        net = resnet34(weights=None, num_classes=classes)
         net.conv1 = GreyConv.from_colour(net.conv1)
         nn.init.kaiming_normal_(net.conv1.weight, mode='fan_out', nonlinearity='relu')
     return net
 
 # %% ../nbs/85_pretrain.ipynb #909ead46
-class _Bar(Screen):
-    "Progress of a pretraining."
-    def _line(self, r): return f"{self.title} epoch {r['epoch']}: {r['size']} px, train {r['train_loss']:.3f}, held out {r['valid_loss']:.3f}, top-1 {r['top1']:.1%}, {r['seconds']:.0f} s"
-    def row(self, history):
-        if not IN_NOTEBOOK: return print(('\r' if self.bar else '') + self._line(history[-1]), flush=True)
-        from IPython.display import display
-        table = pd.DataFrame(history).set_index('epoch').round(dict(train_loss=3, valid_loss=3, top1=3, seconds=1))
-        if self.handle: self.handle.update(table)
-        else: self.handle = display(table, display_id=True)
-
-class _Log(Callback):
-    "Seeds and measures each epoch, and keeps it."
-    order = 80 # after fastai's SkipToEpoch (70)
-    def __init__(self, run, start, screen): self.run_,self.start,self.screen = run,start,screen
-
+class _Log(LogEpochs):
+    "Changes the picture size with the epochs, and measures top-1."
+    def __init__(self, network, recipe):
+        super().__init__(network, recipe.photos.seed, 'Try a smaller learning rate (--set pretrain.lr=…).')
+        self.sizes = recipe.pretrain.sizes
     def before_epoch(self):
-        seed_epoch(self.dls, self.run_.recipe.seed, self.run_.network, self.epoch)
-        for dl in self.dls.loaders: dl.after_batch.augment.size = self.run_.recipe.pretrain_sizes[self.epoch]
-        self.began,self.sums = time.time(),dict(train=[0, 0.], valid=[0, 0.], right=0)
-
-    def after_loss(self):
-        kind,n = 'train' if self.learn.training else 'valid',len(self.yb[0])
-        self.sums[kind][0] += n; self.sums[kind][1] += self.learn.loss.detach()*n
-        if self.learn.training: self.screen.step(self.epoch, self.learn.loss)
-        else: self.sums['right'] += (self.pred.argmax(1) == self.yb[0]).sum()
-
-    def after_epoch(self):
-        if self.epoch < self.start: return
-        s = self.sums
-        row = dict(epoch=self.epoch+1, size=self.run_.recipe.pretrain_sizes[self.epoch], train_loss=float(s['train'][1]/s['train'][0]),
-                   valid_loss=float(s['valid'][1]/s['valid'][0]), top1=float(s['right']/s['valid'][0]), seconds=time.time()-self.began)
-        if not np.isfinite(row['train_loss']): raise PretrainError(f'{self.run_.network}: the loss is no longer a number; try a smaller learning rate (--set pretrain_lr=…).')
-        self.run_._keep(self.learn, row)
-        self.screen.row(self.run_.history)
-
-# %% ../nbs/85_pretrain.ipynb #dd9f56ab
-class Pretraining:
-    "The training of a backbone, or of the loss's network, and where it stands."
-    def __init__(self,
-        recipe,             # `pretrain_…`, seed, augmentation
-        network='resnet34', # or 'vgg16_bn'
-        photos=None,        # `Labelled`; those of the recipe if None
-        out=None,           # the file of weights; `models/<network>-<preset>.safetensors` if None
-        device=None,        # fastai's default device if None
-        again=False         # forget what was trained before?
-    ):
-        self.recipe,self.network,self.device = recipe,network,torch.device(device or default_device())
-        self.out = Path(out or root()/'models'/f'{network}-{recipe.preset}.safetensors')
-        self.position = self.out.with_suffix('.resume.pt')
-        if again:
-            for f in (self.out, self.position): f.unlink(missing_ok=True)
-        self.photos = photos or labelled_photos(recipe)
-        self.facts,self.history = self._found()
-
-    def _identity(self):
-        "What decides the outcome."
-        r,p = self.recipe,self.photos
-        numbers = {k: getattr(r, k) for k in ('pretrain_sizes', 'pretrain_batch', 'pretrain_lr', 'pretrain_decay', 'pretrain_share', 'seed', 'crop_min', 'flip_p', 'max_lighting', 'max_warp')}
-        return json.loads(json.dumps(dict(numbers, network=self.network, photographs=len(p.labels), digest=hashlib.sha256(p.pictures[::97].tobytes()).hexdigest()[:12])))
-
-    def _found(self):
-        "Facts and history of what was trained before; refuses what another recipe left."
-        if self.out.is_file(): kept = pretrained_header(self.out)
-        elif self.position.is_file(): kept = torch.load(self.position, map_location='cpu', weights_only=True)['header']
-        else: return {},[]
-        now,then = self._identity(),kept.get('identity', {})
-        if k := next((k for k in now if now[k] != then.get(k)), None):
-            raise PretrainError(f'{_shown(self.out)} was trained with {k} = {then.get(k)}, but now it is {now[k]}: train it again (--again), or name another file.')
-        return (kept if self.out.is_file() else {}),kept['history']
-
-    @property
-    def done(self): return bool(self.facts)
-
-    def _header(self):
-        return dict(format=1, network=self.network, data=dict(source=self.photos.source, classes=len(self.photos.classes)), history=self.history, identity=self._identity(),
-                    device=_device_name(self.device), version=__version__)
-
-    def _keep(self, learn, row):
-        "Keep the epoch that `row` describes."
-        self.history = self.history + [row]
-        state = {k: v.detach().cpu() for k,v in learn.model.state_dict().items()}
-        _replace(self.position, partial(torch.save, dict(model=state, opt=_plain(learn.opt), header=self._header())))
-
-    def fit(self):
-        "Train what is left, and write the weights without their classifier."
-        if self.done: return self
-        if self.device.type == 'cpu': keep_memory()
-        r,net = self.recipe,classifier(self.network, len(self.photos.classes), self.recipe.seed)
-        learn = Learner(labelled_dls(self.photos, r, self.network == 'resnet34', self.device), net, loss_func=LabelSmoothingCrossEntropyFlat(0.1),
-                        wd=r.pretrain_decay, cbs=device_callbacks(self.device, r.cpu_precision))
-        learn.model.to(self.device); learn.create_opt()
-        start = self._restore(learn)
-        screen = _Bar(self.network, len(r.pretrain_sizes), len(learn.dls.train), start)
-        try:
-            with learn.no_bar(), learn.no_logging():
-                learn.fit_one_cycle(len(r.pretrain_sizes), r.pretrain_lr, pct_start=r.pct_start, cbs=_Log(self, start, screen), start_epoch=start)
-        finally: screen.close()
-        self._finish(learn.model)
-        return self
-
-    def _restore(self, learn):
-        if not self.position.is_file(): return 0
-        pos = torch.load(self.position, map_location='cpu', weights_only=True)
-        learn.model.load_state_dict(pos['model'])
-        _restore_opt(learn.opt, _to(pos['opt'], self.device))
-        return len(self.history)
-
-    def _finish(self, model):
-        self.facts = self._header()
-        state = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if k.startswith(_networks[self.network][2])}
-        _replace(self.out, lambda f: save_file(state, f, metadata={'colourise': json.dumps(self.facts)}))
-        self.position.unlink(missing_ok=True)
+        super().before_epoch()
+        for dl in self.dls.loaders: dl.after_batch.size = self.sizes[self.epoch]
+    def look(self): return self.pred.argmax(1) == self.y
+    def columns(self, looked): return dict(size=self.sizes[self.epoch], top1=float(torch.cat(looked).float().mean()))
 
 def pretrained_header(
     path # of weights that `Pretraining` wrote
 ) -> dict:
     "How weights were pretrained: network, data, history, device."
     try:
-        with safe_open(path, 'pt') as f: header = (f.metadata() or {}).get('colourise')
-        return dict(json.loads(header))
+        with safe_open(path, 'pt') as f: return dict(json.loads((f.metadata() or {})['colourise']))
     except Exception as e: # safetensors raises errors of its own
-        raise PretrainError(f'{_shown(Path(path))} is damaged, or holds no weights that were pretrained here: name another file, or train it again (--again).') from e
+        raise PretrainError(f'{shown(path)} is damaged, or holds no weights that were pretrained here: '
+                            'name another file, or train it again (--again).') from e
+
+# %% ../nbs/85_pretrain.ipynb #dd9f56ab
+class Pretraining:
+    "The training of a backbone, or of the loss's network, and where it stands."
+    def __init__(self,
+        recipe,             # `pretrain`, seed, augmentation
+        network='resnet34', # or 'vgg16_bn'
+        photos=None,        # `Labelled`; those of the recipe if None
+        out=None,           # the file of weights; `models/<network>-<preset>.safetensors` if None
+        device=None         # fastai's default device if None
+    ):
+        self.recipe,self.network,self.device = recipe,network,torch.device(device or default_device())
+        self.out = Path(out or root()/'models'/f'{network}-{recipe.preset}.safetensors')
+        self.position = self.out.with_suffix('.resume.pt')
+        self.photos = photos or labelled_photos(recipe)
+
+    facts = property(lambda self: pretrained_header(self.out) if self.done else {}, doc='How the weights came about.')
+    done = property(lambda self: self.out.is_file(), doc='Are there weights?')
+
+    @property
+    def history(self):
+        "Rows of the epochs that are kept."
+        return (self.facts or read_position(self.position) or dict(history=[]))['history']
+
+    def forget(self):
+        "Delete what was trained before."
+        for f in (self.out, self.position): f.unlink(missing_ok=True)
+        return self
+
+    def _identity(self):
+        "What decides the outcome; refuses to go on with what another recipe, or other photographs, began."
+        r,seen = self.recipe,self.photos.pictures
+        now = {f'pretrain.{k}': v for k,v in asdict(r.pretrain).items() if k not in ('data', 'networks')}
+        now |= asdict(r.augment) | dict(seed=r.photos.seed, network=self.network)
+        now = json.loads(json.dumps(now | dict(photographs=len(seen), digest=digest(seen[::97].tobytes(), 12))))
+        at = self.facts or (read_position(self.position) or dict(facts={}))['facts']
+        for k,v in at.get('identity', {}).items():
+            k = k.replace('pretrain_', 'pretrain.') # as earlier versions called it
+            if now.get(k, v) == v: continue
+            raise PretrainError(f'{shown(self.out)} was trained with {k} = {v}, but now it is {now[k]}: '
+                                'train it again (--again), or name another file.')
+        return now
+
+    def fit(self):
+        "Train what is left, keeping each epoch, and write the weights without their classifier."
+        identity,r,photos,grey = self._identity(),self.recipe,self.photos,self.network == 'resnet34'
+        if self.done: return self
+        if self.device.type == 'cpu': keep_memory()
+        net = classifier(self.network, len(photos.classes), r.photos.seed).to(self.device)
+        cbs = [*device_callbacks(self.device, r.training.cpu_precision), _Log(self.network, r),
+               KeepEpochs(self.position, dict(identity=identity))]
+        learn = SafeLearner(labelled_dls(photos, r, grey, self.device), net, wd=r.pretrain.weight_decay, cbs=cbs,
+                            loss_func=LabelSmoothingCrossEntropyFlat(0.1))
+        learn.fit_one_cycle(len(r.pretrain.sizes), r.pretrain.lr, pct_start=r.training.pct_start)
+        data = dict(source=photos.source, classes=len(photos.classes))
+        facts = dict(format=1, network=self.network, data=data, history=learn.history, version=__version__,
+                     identity=identity, device=device_name(self.device))
+        state = {k: v.detach().cpu().contiguous() for k,v in learn.model.state_dict().items()
+                 if k.startswith(_kept[self.network])}
+        with replacing(self.out) as f: save_file(state, f, metadata={'colourise': json.dumps(facts)})
+        self.position.unlink(missing_ok=True)
+        return self

@@ -1,18 +1,37 @@
 """The benchmark as a command, on the smallest sizes."""
-import pandas as pd
+import sys
+import pandas as pd, pytest
 from conftest import run
 
-def test_bench_prints_and_keeps_its_tables(tmp_path):
-    r = run('colourise-bench', '--preset', 'test', '-o', tmp_path/'bench', cwd=tmp_path, COLOURISE_ROOT=str(tmp_path), OMP_NUM_THREADS='1')
+@pytest.fixture(scope='module')
+def measured(tmp_path_factory):
+    "The finished command and its table; it races against itself, too."
+    folder = tmp_path_factory.mktemp('bench')
+    r = run('colourise-bench', '--preset', 'test', '--against', sys.executable, '-o', folder/'bench', cwd=folder, timeout=600,
+            COLOURISE_ROOT=str(folder), OMP_NUM_THREADS='1')
     assert r.returncode == 0, r.stderr[-3000:]
-    table = pd.read_csv(tmp_path/'bench'/'bench.csv').set_index('what')
-    first = next(i for i in table.index if 'photographs per second' in i)
-    assert float(table.ratio[first]) > 20 # at most two decodes against none: far from the goal of a hundred, and far from chance
-    assert first in r.stdout and "the article's schedule" in r.stdout and ('no CUDA GPU here' in r.stdout) != (tmp_path/'bench'/'schedule.csv').exists()
-    grown = pd.read_csv(tmp_path/'bench'/'growth.csv')
-    assert set(grown.against) == {'training size', 'batch', 'megapixels', 'photographs'} and grown.seconds.notna().all()
-    assert (tmp_path/'bench'/'growth.png').stat().st_size > 10_000
-    assert str(tmp_path) not in table.to_string()
+    return r.stdout, pd.read_csv(folder/'bench'/'bench.csv').set_index(['what', 'who']), folder
+
+def test_bench_prints_and_keeps_its_table(measured):
+    said, table, folder = measured
+    titles = table.index.get_level_values('what').unique()
+    for part in ('a photograph at 64 px', 'building the cache', 'training step at', 'network alone at', 'JPEG to JPEG, rendered', 'from typing', 'megabytes'):
+        title, = (t for t in titles if part in t)[:1] if part != 'training step at' else [next(t for t in titles if part in t)]
+        assert title in said and 'ours' in table.loc[title].index
+    assert table['median'].notna().all() and (table['least'] <= table['ratio']).all() and (table['ratio'] <= table['most']).all()
+    assert ('no CUDA GPU here' in said) != any('schedule' in t for t in titles)
+    assert str(folder) not in table.to_string()
+
+def test_what_ours_gains_is_far_from_chance(measured):
+    table = measured[1]
+    assert table.ratio['a photograph at 64 px, cache built', 'ours'] > 20 # at most two decodes against none
+
+def test_another_version_is_raced(measured):
+    "Here it is this very version, so both are alike."
+    table = measured[1]
+    for title in (t for t in table.index.get_level_values('what').unique() if 'from typing' in t or 'default settings' in t):
+        assert table['median'][title, 'the other version'] > 0 and 1/4 < table.ratio[title, 'ours'] < 4
+    assert table.ratio['megabytes installed', 'ours'] == 1 and 100 < table['median']['megabytes installed', 'ours'] < 400
 
 def test_bench_refuses_what_is_not_there(tmp_path):
     r = run('colourise-bench', '--data', 'nowhere', cwd=tmp_path)
@@ -20,3 +39,20 @@ def test_bench_refuses_what_is_not_there(tmp_path):
     (tmp_path/'file').write_text('')
     r = run('colourise-bench', '-o', 'file', cwd=tmp_path)
     assert r.returncode == 2 and "'file' is a file" in r.stderr
+    r = run('colourise-bench', '--against', 'no/python', cwd=tmp_path)
+    assert r.returncode == 2 and r.stderr == "colourise-bench: There is no Python 'no/python'.\n"
+
+def test_without_options_no_weights_are_downloaded():
+    "The preset `article` trains with ImageNet's weights; its benchmark needs none, and an error names its cause."
+    code = """if 1:
+        from colourise.bench import Bench, BenchError, STEPS, Worker, bench_losses
+        from colourise.recipe import load_recipe
+        recipe = load_recipe('article')
+        assert recipe.loss.vgg == 'imagenet'
+        bench_losses(recipe)
+        try:
+            with Worker("raise OSError('the disk is full')"): pass
+        except BenchError as e: print(e)"""
+    from conftest import REPO
+    r = run('python', '-c', code, cwd=REPO, PYTHONPATH=str(REPO/'tests/offline'), OMP_NUM_THREADS='1')
+    assert (r.returncode, r.stdout) == (0, 'What was to be measured has ended: OSError: the disk is full\n'), r.stderr[-2000:]

@@ -26,12 +26,13 @@ if not CHROMIUM and not NEEDED:
 
 CELLS = ['''
 import numpy as np, pandas as pd
-from colourise.data import embedded_photos, open_photo
 from colourise.infer import Colouriser
+from colourise.photo import embedded, read
 from colourise.unet import colour_unet
 from colourise.widgets import *
 
-photos = {n: open_photo(embedded_photos()[n]).resize((480, 320)) for n in ('coffee', 'chelsea', 'rocket')}
+photos = {n: read(embedded()[n]).rgb8.resize((480, 320)) for n in ('coffee', 'chelsea', 'rocket')}
+untrained = {n: w.numpy() for n, w in colour_unet(backbone='random', size=64, seed=1).state_dict().items()}
 class Results: # colours of its own instead of a trained network's: what is tested is the browser
     names,stages = list(photos),['stage1', 'stage2']
     def picture(self, name, what, stage=None, colour=1., render_size=None):
@@ -41,7 +42,7 @@ class Results: # colours of its own instead of a trained network's: what is test
     def scores(self, stage=None): return pd.DataFrame(dict(delta_e00=[7., 12.5, 3.25], colourfulness=[30., 50., 40.]), index=self.names)
 ''', "CompareSlider(photos['chelsea'].convert('L'), photos['chelsea'], alt='a cat')",
     'ResultBrowser(Results(), sizes=(32, 64))',
-    "ColourisePanel(Colouriser(colour_unet(backbone='random', size=64, seed=1), {}, 'untrained', 'cpu'), 'chelsea', render_size=64, sizes=(32, 64))"]
+    "ColourisePanel(Colouriser(untrained, {}, 'untrained'), 'chelsea', render_size=64, sizes=(32, 64))"]
 
 # ------------------------------------------------------------------------------------------------ servers and pages
 
@@ -326,6 +327,30 @@ def test_page_of_nothing_else(offline, theme, tmp_path):
     slider = offline.locator('.colourise-compare')
     try_divider(offline, slider, *cat())
     offline.shot(offline.page, f'page-{theme}')
+    assert offline.errors == [] and offline.asked == []
+
+def test_report(offline, tmp_path):
+    "The page that colourise-evaluate writes: a click on a heading sorts, another one turns the order around."
+    from colourise.infer import Colouriser
+    from colourise.photo import embedded
+    from colourise.results import Results, evaluate, report
+    photos = {f'{n} & co': embedded()[n] for n in ('coffee', 'chelsea', 'rocket')}
+    results = Results(photos, dict(model=Colouriser.from_pretrained()), 48, 32)
+    table = evaluate(results)
+    (tmp_path/'report.html').write_text(report(results, table, 'A <test>.'), encoding='utf-8')
+    offline.goto((tmp_path/'report.html').as_uri())
+    names = lambda: offline.locator('#each tbody tr th').all_inner_texts()
+    assert names() == list(photos)
+    for head, column in (('ΔE00', 'delta_e00'), ('CF of truth', 'colourfulness_truth')):
+        button, ranked = offline.locator('#each').get_by_role('button', name=head, exact=True), list(table[column].sort_values().index)
+        for order, expected in (('ascending', ranked), ('descending', ranked[::-1])):
+            button.click()
+            assert names() == expected
+            assert offline.locator(f'#each th[aria-sort={order}]').inner_text() == head
+    offline.locator('#each').get_by_role('button', name='photograph').press('Enter')
+    assert names() == sorted(photos) and offline.locator('#each img').count() == 12
+    assert all(i.evaluate('i => i.complete && i.naturalWidth == 160') for i in offline.locator('#each img').all())
+    offline.shot(offline.page, 'report')
     assert offline.errors == [] and offline.asked == []
 
 def test_touch(offline, tmp_path):

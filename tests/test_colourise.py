@@ -1,10 +1,15 @@
-"""The command `colourise` of the installed wheel, far from the repository and without a network, on photographs of every kind and on files that are none."""
+"""The command `colourise` of the installed wheel, far from the repository and without a network, on photographs of every kind and on files that are none; and the network behind it, which must paint what PyTorch paints."""
 import fcntl, io, os, pty, re, select, signal, struct, subprocess, sys, termios, zlib
 from types import SimpleNamespace
 import numpy as np, pytest, torch
+from conftest import run
 from PIL import ExifTags, Image, ImageCms, ImageOps
-from colourise import cli
-from colourise.unet import colour_unet, save_model
+from colourise import batch, cli
+from colourise.colour import enlarge, lab_chroma
+from colourise.infer import Colouriser, padded, render_shape
+from colourise.modelfile import ModelError, find_model, read_model
+from colourise.photo import read
+from colourise.unet import colour_unet, load_model, save_model
 
 ODD = ['with blank.png', '-dash.png', 'new\nline.png'] + [os.fsdecode(b'caf\xe9.png')]*(sys.platform == 'linux')
 
@@ -96,7 +101,7 @@ def hostile(album, out):
     (out/'blocked').write_text('a file where a folder is needed')
     for n in ('twins/a.bmp', 'twins/a.png'): photo().save(album/n)
     return {'bomb.png': 'megapixels', 'cut.jpg': "can't be read", r'cut\nline.png': "can't be read", 'corrupt.png': "can't be read", 'letter.jpg': 'not a picture',
-            'empty.webp': 'empty', 'torn.tif': "can't be read", 'self.jpg': 'symbolic links', 'lost.jpg': 'leads nowhere', 'pipe.png': 'no file', 'x.png': 'is no folder', 'a.png': 'both become'}
+            'empty.webp': 'empty', 'torn.tif': "can't be read", 'self.jpg': 'where this link leads', 'lost.jpg': 'where this link leads', 'pipe.png': 'a pipe or a device', 'x.png': 'is no folder', 'a.png': 'both become'}
 
 
 @pytest.fixture(scope='session')
@@ -166,6 +171,12 @@ def test_what_the_camera_noted_is_kept(done):
 def test_transparency_is_kept(done, name):
     with Image.open(done.out/KINDS[name].out) as img, Image.open(done.album/name) as old:
         assert img.mode == 'RGBA' and img.getchannel('A').tobytes() == old.convert('RGBA').getchannel('A').tobytes()
+
+def test_16_bits_stay_16_bits(done):
+    for name in ('deep.png', 'deep scan.tif'):
+        old,new = read(done.album/name),read(done.out/name)
+        assert new.bits == 16 and np.abs(new.grey.astype(float) - old.grey).mean() <= 1 # of 65,535
+        assert np.ptp(new.rgb.astype(int), axis=2).mean() > 2000
 
 def test_colours_are_managed(done):
     "The profile matters: without it, the grey would be another one."
@@ -264,8 +275,8 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize('args,part', [
     ([], '--help'), (['a.jpg', '--colour', '3'], 'between 0 and 2'), (['a.jpg', '--colour', 'nan'], 'between 0 and 2'), (['a.jpg', '--quality', '0'], 'between 1 and 100'),
     (['a.jpg', '--render-size', '7'], 'between 32'), (['a.jpg', '-o', 'b.gif'], 'is none of these'), (['a.jpg', 'sea/a.jpg', '-o', 'b.jpg'], 'one file'),
-    (['sea', '-o', 'b.jpg'], 'one file'), (['a.jpg', '-o', 'b.png', '--format', 'jpeg'], 'contradict'), (['a.jpg', '-o', 'a.jpg/sub'], 'no folder'),
-    (['-', '-'], 'once'), (['-', '-o', 'sea'], 'no name to bear'), (['a.jpg', 'sea/a.jpg', '-o', '-'], 'takes one picture'), (['-', '--compare'], 'no place beside'),
+    (['sea', '-o', 'b.jpg'], 'one file'), (['a.jpg', '-o', 'b.png', '--format', 'jpeg'], 'contradict'), (['a.jpg', '-o', 'a.jpg/sub'], 'not a folder'),
+    (['-', '-'], 'once'), (['-', '-o', 'sea'], 'no name to keep'), (['a.jpg', 'sea/a.jpg', '-o', '-'], 'takes one picture'), (['-', '--compare'], 'no place beside'),
     (['a.jpg', '--format', 'gif'], 'invalid choice'), (['-a.jpg'], 'unrecognized'), (['a.jpg', '--model', 'nowhere.safetensors', '--device', 'abacus'], 'nowhere'),
 ])
 def test_senseless_requests(here, args, part, capsys):
@@ -283,24 +294,30 @@ def test_no_model_is_said_with_a_way_out(here, capsys, monkeypatch):
 
 @pytest.mark.parametrize('args,part', [
     (['nobody.jpg'], 'There is no photograph'), (['a.jpg', '-o', '.', '--overwrite'], 'written over a photograph'), (['a.jpg', 'sea/a.jpg', '-o', 'out'], 'both become'),
-    (['a.jpg', '-o', 'taken', '--overwrite'], 'is a folder'), (['trips'], 'is a folder'), (['empty'], 'no photograph in'), (['deep'], '-r looks in its subfolders')])
+    (['a.jpg', '-o', 'taken', '--overwrite'], 'is a folder'), (['empty'], 'no photograph in'), (['deep'], '-r looks in its subfolders')])
 def test_photographs_that_must_fail(here, args, part, capsys, monkeypatch):
-    for d in ('taken/a.jpg', 'trips/summer.jpg', 'empty', 'deep/er'): (here/d).mkdir(parents=True)
+    for d in ('taken/a.jpg', 'empty', 'deep/er'): (here/d).mkdir(parents=True)
     photo().save(here/'deep/er/a.jpg')
-    monkeypatch.setattr(cli, '_work', lambda batch, *args, **kw: None) # only what is found before
+    monkeypatch.setattr(batch, '_work', lambda batch, *args, **kw: None) # only what is found before
     before = {p: p.stat().st_mtime_ns for p in here.rglob('*')}
     assert cli.colourise(args) == 1
     said = capsys.readouterr().err
     assert part in said and 'colourise: ' in said
     assert {p: p.stat().st_mtime_ns for p in here.rglob('*')} == before
 
-def test_places_that_may_not_be_touched(here, capsys, monkeypatch):
+def test_a_folder_that_is_called_like_a_photograph(here, capsys, model):
+    (here/'trips/summer.jpg').mkdir(parents=True)
+    assert cli.colourise(['trips', '--model', str(model)]) == 1 and 'is a folder' in capsys.readouterr().err
+
+def test_places_that_may_not_be_touched(here, capsys, monkeypatch, model):
     "Tests may run as root, who may everything, so the system's answer is made up."
-    access = os.access
-    monkeypatch.setattr(os, 'access', lambda p, mode: not os.fspath(p).endswith('a.jpg') and access(p, mode))
-    assert cli.colourise(['a.jpg']) == 1 and 'may not be read' in capsys.readouterr().err
+    def refuse(path, *args, **kw): raise PermissionError(13, 'Permission denied')
+    with monkeypatch.context() as m:
+        m.setattr('colourise.photo.open', refuse, raising=False)
+        assert cli.colourise(['a.jpg', '--model', str(model)]) == 1
+        assert "a.jpg can't be read" in (said := capsys.readouterr().err) and 'Permission denied' in said
     monkeypatch.setattr(os, 'access', lambda p, mode: not mode & os.W_OK)
-    assert cli.colourise(['a.jpg']) == 1 and 'nothing may be written' in capsys.readouterr().err
+    assert cli.colourise(['a.jpg']) == 1 and 'may not be written to' in capsys.readouterr().err
 
 def test_an_output_that_is_a_link_to_a_photograph_is_spared(here, capsys):
     (here/'a-colour.jpg').symlink_to('a.jpg')
@@ -308,17 +325,105 @@ def test_an_output_that_is_a_link_to_a_photograph_is_spared(here, capsys):
     for args in (['a.jpg'], ['a.jpg', '-o', 'b.jpg', '--overwrite'], ['sea/a.jpg', 'a.jpg', '-o', '.', '--overwrite']):
         assert cli.colourise([*args, '--model', 'nowhere']) == 1 and 'written over a photograph' in capsys.readouterr().err
 
+HEAVY = 'torch torchvision fastai pandas matplotlib skimage sklearn torchmetrics IPython'.split()
+
 def test_help_version_and_complaints_load_nothing_heavy(offline, tmp_path):
     photo().save(tmp_path/'a.jpg')
     photo().save(tmp_path/'a-colour.jpg')
     code = """if 1:
         import sys
+        loaded = lambda *names: [m for m in names if m in sys.modules]
         from colourise.cli import colourise
         try: colourise(['--help'])
         except SystemExit as e: assert not e.code
-        print([colourise(a) for a in (['--version'], [], ['nobody.jpg'], ['a.jpg', '--colour', '9'], ['a.jpg'])])
-        print([m for m in ('torch', 'fastai', 'numpy', 'PIL', 'matplotlib', 'tqdm') if m in sys.modules])"""
+        print(colourise(['--version']), loaded('numpy', 'PIL', 'tqdm', 'onnxruntime'))
+        print([colourise(a) for a in ([], ['nobody.jpg'], ['a.jpg', '--colour', '9'], ['a.jpg'])], loaded('tqdm', 'onnxruntime', 'requests', 'pooch'))"""
     r = offline('python', '-c', code)
     lines = r.stdout.splitlines()
-    assert lines[-2:] == ['[0, 2, 1, 2, 0]', '[]'], r.stderr
+    assert lines[-2:] == ['0 []', '[2, 1, 2, 0] []'], r.stdout[-500:] + r.stderr
     assert any(re.match(r'colourise \d+\.\d+.*default model: model.safetensors', l) for l in lines) and any(l.endswith('model-card.md') for l in lines) and any('colourise old.jpg' in l for l in lines)
+
+def test_colouring_a_photograph_imports_nothing_of_the_training(tmp_path, repo, model):
+    "In an environment in which PyTorch and the others could be imported."
+    photo().save(tmp_path/'a.jpg')
+    code = f"""if 1:
+        import sys
+        import colourise.infer
+        print([m for m in {HEAVY} if m in sys.modules])
+        from colourise.batch import process
+        status = process(['a.jpg'], 'out', {str(model)!r})
+        print(status, [m for m in {HEAVY} + ['requests', 'pooch'] if m in sys.modules])"""
+    r = run('python', '-c', code, cwd=tmp_path, PYTHONPATH=str(repo))
+    assert r.stdout.splitlines() == ['[]', '0 []'], r.stdout + r.stderr
+    assert (tmp_path/'out/a.jpg').is_file()
+
+
+# --- the network --------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='session')
+def both():
+    "The shipped model, in PyTorch and in ONNX Runtime."
+    shipped = find_model(None, 'model.safetensors')
+    return load_model(shipped)[0], {quick: Colouriser.from_pretrained(shipped, quick=quick) for quick in (True, False)}
+
+@pytest.mark.parametrize('quick', (True, False))
+@pytest.mark.parametrize('w,h', [(64, 64), (301, 203), (37, 1111), (1900, 41), (8, 8), (1, 1), (3, 200)])
+def test_onnx_runtime_paints_what_pytorch_paints(both, w, h, quick):
+    theirs,net = both[0],both[1][quick]
+    grey = photo(w, (w, h)).convert('L').resize(render_shape(w, h, 64))
+    x,window = padded(np.asarray(grey, np.float32)/255, 4)
+    with torch.no_grad(): expected = theirs(torch.from_numpy(x)[None, None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(net.predict(x) - expected).max() < 1/255/50
+    assert np.abs(net.predict(x, window) - expected[window]).max() < 1/255/50 # what lies outside the window is left out, and nothing else changes
+
+def test_a_float_checkpoint_paints_what_pytorch_paints(model, both):
+    net,(theirs,_) = Colouriser.from_pretrained(model),load_model(model)
+    x,_ = padded(np.asarray(photo(5).convert('L'), np.float32)/255, 4)
+    with torch.no_grad(): expected = theirs(torch.from_numpy(x)[None, None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(net.predict(x) - expected).max() < 1/255/50
+
+def portrait(size=512):
+    "A portrait of hard contrasts: near-white walls, near-black hair and coat, a face between them."
+    v,u = np.mgrid[-1:1:size*1j, -1:1:size*1j]
+    inside = lambda x, y, w, h: ((u-x)/w)**2 + ((v-y)/h)**2 < 1
+    g = 246 - 6*u
+    g[inside(0, 1.05, .8, .55)] = 14
+    g[inside(0, -.2, .46, .58)] = 6
+    face = inside(0, -.08, .3, .42)
+    g[face] = (215 - 90*np.abs(u - .1) - 25*v)[face]
+    for x in (-.12, .12): g[inside(x, -.15, .06, .03)] = 20
+    g[inside(0, .62, .16, .2)] = 250
+    return g.clip(0, 255).astype(np.uint8)
+
+@pytest.mark.parametrize('size', (None, 64, 128, 256))
+def test_hard_contrasts_give_no_neon(both, size):
+    "The shipped model extrapolates: believed without bound, it paints a tenth of such a portrait in neon yellow-green."
+    net,grey = both[1][True],portrait()
+    neon = lambda rgb: (lab_chroma(rgb/255) > 60).mean()
+    assert neon(enlarge(grey, net.render(grey, size))) < .005
+    unbounded,net.max_chroma = net.max_chroma,1e9
+    try: assert neon(enlarge(grey, net.render(grey, size))) > .05
+    finally: net.max_chroma = unbounded
+
+def test_out_of_memory_is_one_sentence(tmp_path, repo, model):
+    Image.effect_noise((2000, 1500), 40).save(tmp_path/'a.jpg')
+    code = f"""if 1:
+        import resource
+        from colourise.files import ColouriseError
+        from colourise.infer import Colouriser
+        net = Colouriser.from_pretrained({str(model)!r}, quick=True)
+        used = int(open('/proc/self/statm').read().split()[0])*resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),)*2)
+        for size in (64, 2048):
+            try: print(net.colourise('a.jpg', size).size)
+            except ColouriseError as e: print(type(e).__name__, e)"""
+    r = run('python', '-c', code, cwd=tmp_path, PYTHONPATH=str(repo))
+    fits,full = r.stdout.splitlines()
+    assert fits == '(2000, 1500)' and full.startswith('InferError Out of memory for a render size of 2048: ') and not r.stderr, r.stderr
+
+def test_weights_that_do_not_fit_the_graph_are_refused(model):
+    for harm in (lambda s: s.pop('layers.4.conv1.0.weight'), lambda s: s.pop('layers.12.bias'), lambda s: s.update(more=np.zeros(3, np.float32)),
+                 lambda s: s.update({'layers.12.bias': np.zeros(4, np.float32)}), lambda s: s.update({'layers.12.bias': np.zeros(3)})):
+        state,header = read_model(model)
+        harm(state)
+        with pytest.raises(ModelError, match='its header promises'): Colouriser(state, header, 'harmed', quick=True)

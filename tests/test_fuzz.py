@@ -2,15 +2,15 @@
 
 2,000 cases, or as many as the environment variable COLOURISE_FUZZ says. The same cases each time, so a failure can be looked into."""
 import io, json, os, warnings
-import pillow_heif, pytest, torch
+import numpy as np, onnx, pillow_heif, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import ExifTags, Image, ImageCms
 from safetensors.torch import save
-from torch import nn
-from colourise import unet
-from colourise.infer import Colouriser, read_photo, save_photo
-from colourise.recipe import ColouriseError
-from colourise.unet import model_header, save_model
+from colourise import infer
+from colourise.files import ColouriseError
+from colourise.infer import Colouriser
+from colourise.modelfile import read_header, write_model
+from colourise.photo import output_format, read, write
 
 CASES = int(os.environ.get('COLOURISE_FUZZ', 2000))
 
@@ -68,30 +68,44 @@ def every_warning_is_a_failure():
 @given(st.sampled_from(SEEDS), STEPS)
 def test_damaged_photographs(data, steps):
     try:
-        photo = read_photo(harmed(data, steps))
-        assert photo.grey.mode == 'L' and 0 not in photo.grey.size and (photo.alpha is None or photo.alpha.size == photo.grey.size)
-        small = photo.grey.resize((8, 8)) # what is saved with it is what matters here
-        small.info |= dict(exif=photo.exif.tobytes(), dpi=photo.dpi or (72, 72))
-        save_photo(small, io.BytesIO(), 'jpeg', mark='model')
+        photo = read(harmed(data, steps), colours=len(data) % 2 == 0) # as training reads, and as colouring does
+        assert photo.grey.ndim == 2 and photo.grey.dtype in (np.uint8, np.uint16) and 0 not in photo.size
+        assert all(p is None or p.shape[:2] == photo.grey.shape for p in (photo.rgb, photo.alpha))
+        small = photo.with_colours(np.zeros((8, 8, 3), photo.grey.dtype)) # what is saved with it is what matters here
+        small.grey,small.alpha = small.rgb[..., 0],None if photo.alpha is None else small.rgb[..., 0]
+        write(small, io.BytesIO(), output_format(small), mark='model')
     except ColouriseError as e: assert str(e).isprintable() and len(str(e)) < 400
 
-def test_whole_photographs_are_read(): assert all(16 in read_photo(s).size for s in SEEDS)
+def test_whole_photographs_are_read(): assert all(16 in read(s).size for s in SEEDS)
 
 
 # --- model files --------------------------------------------------------------------------------------------------
 
-class Tiny(nn.Conv2d):
-    "A network that fits into a few hundred bytes, in place of the U-Net, whose file is 165 MB."
-    origin,arch = 'random',dict(norm='batch')
-    def __init__(self, *args, **kw): super().__init__(1, 3, 1)
+def tiny_graph():
+    "A network that fits into a few hundred bytes, in place of the U-Net, whose file is 165 MB; like that one, it comes without its weights."
+    h = onnx.helper
+    weights = [h.make_tensor(n, onnx.TensorProto.FLOAT, shape, np.zeros(shape, np.float32).tobytes(), raw=True) for n,shape in (('weight', (3, 1, 1, 1)), ('bias', (3,)))]
+    for w in weights:
+        w.ClearField('raw_data')
+        w.data_location = onnx.TensorProto.EXTERNAL
+        for k,v in (('location', 'given by name'), ('offset', '0'), ('length', '12')): w.external_data.add(key=k, value=v)
+    values = [h.make_tensor_value_info(n, t, shape) for n,t,shape in (('grey', 1, (1, 1, 'h', 'w')), ('window', 7, (4,)), ('rgb', 1, (1, 3, 'h', 'w')))]
+    graph = h.make_graph([h.make_node('Conv', ['grey', 'weight', 'bias'], ['rgb'])], 'tiny', values[:2], values[2:], weights)
+    return h.make_model(graph, opset_imports=[h.make_opsetid('', 18)], ir_version=8).SerializeToString()
 
 @pytest.fixture
-def tiny(monkeypatch): monkeypatch.setattr(unet, 'colour_unet', Tiny)
+def tiny(monkeypatch, tmp_path):
+    (tmp_path/'tiny.onnx').write_bytes(tiny_graph())
+    monkeypatch.setattr(infer, '_graph', tmp_path/'tiny.onnx')
+
+def whole(path):
+    "A model file of the tiny network."
+    return write_model(path, dict(weight=np.ones((3, 1, 1, 1), np.float32), bias=np.zeros(3, np.float32)), stage='stage1', recipe=dict(preset='sample'))
 
 def readable(path):
     "Is the file at `path` read, as a header and as a model? No other answer than yes or one of our sentences."
-    for read in (model_header, lambda p: Colouriser.from_pretrained(p, 'cpu')):
-        try: found = read(path)
+    for load in (read_header, lambda p: Colouriser.from_pretrained(p, 'cpu')):
+        try: found = load(path)
         except ColouriseError as e:
             assert str(e).isprintable() and len(str(e)) < 400
             return False
@@ -100,14 +114,14 @@ def readable(path):
 @cases(.15)
 @given(steps=STEPS)
 def test_damaged_model_files(tiny, tmp_path_factory, steps):
-    path = save_model(Tiny(), tmp_path_factory.getbasetemp()/'damaged.safetensors', stage='stage1', recipe=dict(preset='sample'))
+    path = whole(tmp_path_factory.getbasetemp()/'damaged.safetensors')
     path.write_bytes(harmed(path.read_bytes(), steps))
     readable(path)
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(['colour_unet', 'batch', 'norm', 'ä\n\0', 'x'*999]),
                     lambda o: st.lists(o, max_size=3) | st.dictionaries(st.sampled_from(['name', 'args', 'norm', 'preset', '']), o, max_size=3), max_leaves=4)
 ARCH = st.just(dict(name='colour_unet', args=dict(norm='batch'))) | st.fixed_dictionaries(dict(name=st.just('colour_unet')), optional=dict(args=JSON)) | JSON
-HEADER = st.fixed_dictionaries({}, optional=dict(format=st.just(1) | JSON, arch=ARCH, backbone=JSON, stage=JSON, recipe=JSON)) | JSON
+HEADER = st.fixed_dictionaries({}, optional=dict(format=st.just(1) | JSON, arch=ARCH, backbone=JSON, stage=JSON, recipe=JSON, gain=JSON, max_chroma=JSON)) | JSON
 NUMBERS = st.sampled_from([0., float('nan'), float('inf'), 1e30])
 KINDS = st.sampled_from([torch.float32, torch.float16, torch.float64, torch.bfloat16, torch.int8, torch.bool, torch.complex64])
 SHAPES = st.sampled_from([(3, 1, 1, 1), (3,), (), (0,), (3, 1, 1, 1, 1), (3 << 20, 0)])
@@ -120,4 +134,4 @@ def test_strange_model_files(tiny, tmp_path_factory, header, number, kind, shape
     path.write_bytes(save(state, metadata=dict(colourise=json.dumps(header))))
     readable(path)
 
-def test_a_whole_model_file_is_read(tiny, tmp_path): assert readable(save_model(Tiny(), tmp_path/'whole.safetensors', stage='stage1', recipe=dict(preset='sample')))
+def test_a_whole_model_file_is_read(tiny, tmp_path): assert readable(whole(tmp_path/'whole.safetensors'))

@@ -10,7 +10,7 @@ CHANGES = ['stages.size=32', 'stages.repeats=1', 'stage1.epochs=4', 'stage2.epoc
 VICTIM = '''
 import json, os, signal, sys, traceback, torch
 from pathlib import Path
-from colourise import train
+from colourise import learner, report, train
 from colourise.recipe import load_recipe
 torch.set_num_threads(1)
 changes, until, runs = json.loads(sys.argv[1])
@@ -21,16 +21,18 @@ def now():
     return count == nth
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
-after_loss, save, replace, init = train.StageLog.after_loss, torch.save, os.replace, train.StageTraining.__init__
+after_loss, save, replace, init = learner.LogEpochs.after_loss, torch.save, os.replace, train.StageRun.__init__
 def in_a_batch(self):                      # after a training batch's loss, before its step
     if self.learn.training and now(): die()
     after_loss(self)
 def in_a_write(data, file):                # with half of the optimiser's state on the disk
     save(data, file)
     if now(): os.truncate(file, os.path.getsize(file)//2); die()
-def before_a_rename(old, new):             # the weights are new, the optimiser's state has not taken its place yet
-    if Path(new).name == 'resume.pt' and now(): die()
-    replace(old, new)
+def before_a_rename(file):
+    def f(old, new):
+        if Path(new).name == file and now(): die()
+        replace(old, new)
+    return f
 def between_stages(self, recipe, stage, *args, **kw):
     if stage == 'stage2' and now(): die()
     init(self, recipe, stage, *args, **kw)
@@ -38,11 +40,11 @@ def between_stages(self, recipe, stage, *args, **kw):
 def train_here(out, where, nth_time):
     global nth
     nth = nth_time
-    if where == 'batch': train.StageLog.after_loss = in_a_batch
-    if where == 'write': torch.save = in_a_write
-    if where == 'rename': os.replace = before_a_rename
-    if where == 'between': train.StageTraining.__init__ = between_stages
-    train.train_course(load_recipe('test', *changes), out, 'cpu', until=until)
+    if where == 'batch': learner.LogEpochs.after_loss = in_a_batch
+    elif where == 'write': torch.save = in_a_write
+    elif where == 'between': train.StageRun.__init__ = between_stages
+    elif where: os.replace = before_a_rename(where)
+    train.train_course(load_recipe('test', *changes), out, 'cpu', until=until, on_stage_end=report.keep_grid)
 
 for run in runs:                           # each in a process of its own, which needn't import anything any more
     pid = os.fork()
@@ -64,7 +66,7 @@ def train(*runs, changes=CHANGES, until='stage2'):
 @pytest.fixture(scope='module')
 def unbroken(tmp_path_factory):
     out = tmp_path_factory.mktemp('unbroken')
-    ended,said = train((out, 'nowhere', 0))
+    ended,said = train((out, None, 0))
     assert ended == [0], said
     return out
 
@@ -73,12 +75,15 @@ def same(a, b):
     return max(abs(x-y)/max(abs(x), abs(y), 1e-8) for x,y in zip(a, b, strict=True))
 
 def test_killed_run_equals_unbroken_run(unbroken, tmp_path):
-    deaths = [('batch', 2),    # stage 1: the second epoch's only batch
-              ('write', 1),    # stage 1: while the second epoch is being kept
-              ('rename', 2),   # stage 1: the third epoch, between the two files that belong together
-              ('between', 1),  # stage 1 is finished, stage 2 has not begun
-              ('rename', 1)]   # stage 2: its first epoch
-    ended,said = train(*((tmp_path, *d) for d in deaths), (tmp_path, 'nowhere', 0))
+    deaths = [('batch', 2),             # stage 1: the second epoch's only batch
+              ('write', 1),             # stage 1: while the second epoch is being kept
+              ('resume.pt', 1),         # stage 1: the second epoch is written, but has not replaced the first yet
+              ('model.safetensors', 2), # stage 1: the second epoch, between the two files that belong together
+              ('stage.json', 1),        # stage 1: all epochs are done, but not the row that says so
+              ('grid.jpg', 1),          # stage 1 is trained, its picture is being drawn
+              ('between', 1),           # stage 1 is finished, stage 2 has not begun
+              ('model.safetensors', 1)] # stage 2: its first epoch
+    ended,said = train(*((tmp_path, *d) for d in deaths), (tmp_path, None, 0))
     assert ended == [signal.SIGKILL]*len(deaths) + [0], said
     assert 'stage1 is trained already' in said
     for stage in ('stage1', 'stage2'):
@@ -87,13 +92,14 @@ def test_killed_run_equals_unbroken_run(unbroken, tmp_path):
         a,b = (load_file(d/stage/'model.safetensors') for d in (unbroken, tmp_path))
         for k in a: assert float((a[k].float()-b[k].float()).abs().max()) <= 1e-4*max(float(a[k].float().abs().max()), 1e-8), k
         infos = [json.loads((d/stage/'stage.json').read_text()) for d in (unbroken, tmp_path)]
-        assert infos[0]['lr'] == infos[1]['lr'] and infos[0]['finder'] == infos[1]['finder']
+        for k in ('lr', 'finder', 'max_chroma', 'stopped_early'): assert infos[0][k] == infos[1][k]
+        assert infos[0]['row']['best_epoch'] == infos[1]['row']['best_epoch']
         left = {f.name for f in (tmp_path/stage).iterdir()}
         assert left == {'grid.jpg', 'history.csv', 'model.safetensors', 'stage.json'}
 
 def test_another_seed_is_another_run(unbroken, tmp_path):
     "The comparison above can fail: with another seed, weights and history differ by far more."
-    ended,said = train((tmp_path, 'nowhere', 0), changes=[*CHANGES, 'seed=1'], until='stage1')
+    ended,said = train((tmp_path, None, 0), changes=[*CHANGES, 'seed=1'], until='stage1')
     assert ended == [0], said
     a,b = (pd.read_csv(d/'stage1'/'history.csv').drop(columns='seconds') for d in (unbroken, tmp_path))
     assert same(a.values.ravel(), b.values.ravel()) > 1e-3

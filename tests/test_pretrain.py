@@ -19,7 +19,7 @@ def labelled(tmp_path):
     return tmp_path
 
 def test_pretrains_once_and_leaves_weights_for_a_recipe(labelled):
-    args = ['colourise-pretrain', '--preset', 'test', '--data', 'small', '--network', 'resnet34', '-o', 'body.safetensors', '--set', 'pretrain_batch=8', '--device', 'cpu']
+    args = ['colourise-pretrain', '--preset', 'test', '--data', 'small', '--network', 'resnet34', '-o', 'body.safetensors', '--set', 'pretrain.batch=8', '--device', 'cpu']
     env = dict(cwd=labelled, COLOURISE_ROOT=str(labelled), OMP_NUM_THREADS='1')
     r = run(*args, **env)
     assert r.returncode == 0, r.stderr[-3000:]
@@ -31,7 +31,7 @@ def test_pretrains_once_and_leaves_weights_for_a_recipe(labelled):
     r = run(*args, **env)
     assert r.returncode == 0 and 'is trained already' in r.stdout and (labelled/'body.safetensors').read_bytes() == was
     r = run(*args, '--set', 'pretrain_lr=0.1', **env)
-    assert r.returncode == 1 and 'pretrain_lr' in r.stderr and '--again' in r.stderr and len(r.stderr.splitlines()) == 1
+    assert r.returncode == 1 and 'pretrain.lr' in r.stderr and '--again' in r.stderr and len(r.stderr.splitlines()) == 1
     assert (labelled/'body.safetensors').read_bytes() == was
 
 def test_what_is_no_collection_of_labelled_pictures_is_refused(tmp_path):

@@ -55,6 +55,13 @@ def executed(project):
 
 def adopt(project): return run('python', 'tools/adopt_outputs.py', 'runs', cwd=project)
 
+def test_outputs_of_notebooks_behind_the_lessons_are_adopted(project, executed):
+    (project/'nbs/behind').mkdir()
+    (project/'nbs/02_two.ipynb').rename(project/'nbs/behind/02_two.ipynb')
+    r = adopt(project)
+    assert r.returncode == 0 and r.stdout.splitlines()[-1] == 'nbs/behind/02_two.ipynb', r.stderr
+    assert read_nb(project/'nbs/behind/02_two.ipynb').cells[1].outputs[0].data['text/plain'] == '2'
+
 def test_outputs_are_adopted_and_prose_stays(project, executed):
     executed(prose('# Title'), code('1+1', output(text_plain='two')))
     r = adopt(project)

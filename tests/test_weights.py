@@ -1,19 +1,25 @@
 "Weights of the backbone and of the loss network: caches, local files, downloads, and everything that can be wrong with them."
-import functools, hashlib, http.server, io, os, pickle, shutil, socket, threading
+import functools, hashlib, http.server, io, json, os, pickle, shutil, socket, threading
+from pathlib import Path
 from types import SimpleNamespace
 
-import pytest, torch
+import numpy as np, onnx, onnxruntime as ort, pytest, torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from colourise import unet
-from colourise.loss import FeatureLoss, VGGFeatures
-from colourise.recipe import ColouriseError, load_recipe
-from colourise.unet import UnetError, colour_unet, fetch_weights, imagenet_at_hand, load_model, save_model
+from colourise import modelfile
+from colourise.files import ColouriseError, FileError
+from colourise.loss import FeatureLoss, VGGFeatures, loss_terms
+from colourise.modelfile import ModelError, read_header, read_model, write_model
+from colourise.recipe import load_recipe
+from colourise.unet import (colour_unet, export_graph, fetch_weights, fold_norms, imagenet_at_hand, load_model,
+                            save_model)
 
 torch.set_num_threads(1)
 NOWHERE = 'http://127.0.0.1:9/' # nobody listens there
+GRAPH = Path(modelfile.__file__).with_name('unet.onnx')
+CUTS = dict(vgg16_bn=(23, 33, 43), vgg16=(16, 23, 30)) # what the loss sees ends before these `features`
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +40,11 @@ def bytes_of(state):
 def states():
     "State dicts in torchvision's layout; VGG's huge classifier is one number seen many times, so that its file stays small."
     torch.manual_seed(1)
-    with torch.device('meta'): shapes = models.vgg16_bn(weights=None).state_dict()
+    with torch.device('meta'): shapes = models.vgg16(weights=None).state_dict()
     thin = {k: torch.zeros(()).expand(v.shape) for k,v in shapes.items() if k.startswith('classifier.')}
-    features = models.vgg.make_layers(models.vgg.cfgs['D'], batch_norm=True).state_dict()
-    return dict(resnet34=models.resnet34(weights=None).state_dict(),
-                vgg16_bn={f'features.{k}': v for k,v in features.items()} | thin)
+    layers = lambda norms: models.vgg.make_layers(models.vgg.cfgs['D'], batch_norm=norms).state_dict()
+    vggs = {n: {f'features.{k}': v for k,v in layers(n == 'vgg16_bn').items()} | thin for n in CUTS}
+    return dict(resnet34=models.resnet34(weights=None).state_dict()) | vggs
 
 @pytest.fixture(scope='session')
 def published(states):
@@ -53,9 +59,8 @@ def published(states):
 def publish(published, monkeypatch):
     "Make torchvision point to our files below `base`."
     def f(base):
-        for name,(file,_) in published.items():
-            make,_,ours,key = unet._networks[name]
-            monkeypatch.setitem(unet._networks, name, (make, SimpleNamespace(url=base + file), ours, key))
+        address = lambda name: SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=base + published[name][0]))
+        monkeypatch.setattr(models, 'get_model_weights', address)
     return f
 
 def plant(folder, file, content):
@@ -80,13 +85,13 @@ def server(tmp_path):
 
 # --- ImageNet weights that are there already ---------------------------------------------------------------------
 
-def assert_same_vgg(observer, state):
-    "Does `observer`, whose convolutions have taken over the work of their batch norms, see what torchvision's network with `state` sees?"
-    net = models.vgg16_bn(weights=None).eval()
-    net.load_state_dict(state, strict=False)
+def assert_same_vgg(observer, state, name='vgg16_bn'):
+    "Does `observer`, whose convolutions have taken over the work of their batch norms, see what torchvision's network sees?"
+    net = models.vgg.make_layers(models.vgg.cfgs['D'], batch_norm=name == 'vgg16_bn').eval()
+    net.load_state_dict({k.removeprefix('features.'): v.float() for k,v in state.items() if k.startswith('features.')})
     x = torch.rand(1, 3, 32, 32)
-    with torch.no_grad(): ours,theirs = observer(x), [net.features[:n]((x - observer.mean)/observer.std) for n in (23, 33, 43)]
-    for a,b in zip(ours, theirs): assert (a - b).abs().max() < 1e-4*b.abs().max().clamp(min=1e-6)
+    with torch.no_grad(): ours,theirs = observer(x), [net[:n]((x - observer.mean)/observer.std) for n in CUTS[name]]
+    for a,b in zip(ours, theirs, strict=True): assert (a - b).abs().max() < 1e-4*b.abs().max().clamp(min=1e-6)
 
 
 @pytest.mark.parametrize('place', ['course/models', 'hub/checkpoints'])
@@ -102,6 +107,9 @@ def test_planted_weights_are_used_without_a_network(place, published, publish, s
     loss = FeatureLoss('imagenet')
     assert loss.origin == 'imagenet'
     assert_same_vgg(loss.vgg, states['vgg16_bn'])
+    plain = FeatureLoss('vgg16')
+    assert plain.origin == 'vgg16'
+    assert_same_vgg(plain.vgg, states['vgg16'], 'vgg16')
 
 def test_a_pretrained_body_sees_grey_as_the_colour_network_does(published, publish, states, course):
     publish(NOWHERE)
@@ -119,7 +127,7 @@ def test_the_classifier_is_left_out(published, publish, course):
     publish(NOWHERE)
     for file,content in published.values(): plant(course/'models', file, content)
     assert not any(k.startswith('fc') for k in fetch_weights('resnet34'))
-    assert all(k.startswith('features.') for k in fetch_weights('vgg16_bn'))
+    for name in CUTS: assert all(k.startswith('features.') for k in fetch_weights(name))
 
 @pytest.mark.parametrize('place', ['course/models', 'hub/checkpoints'])
 @pytest.mark.parametrize('harm', ['cut', 'bit', 'empty'])
@@ -128,7 +136,7 @@ def test_a_damaged_cache_is_named_and_not_used(place, harm, published, publish, 
     file,content = published['resnet34']
     bad = dict(cut=content[:len(content)//2], bit=content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], empty=b'')[harm]
     plant(tmp_path/place, file, bad)
-    with pytest.raises(UnetError, match=f'{file} is damaged or another file.*delete it') as e: colour_unet('imagenet')
+    with pytest.raises(FileError, match=f'{file} has the sha256 .*delete it') as e: colour_unet('imagenet')
     assert '\n' not in str(e.value)
 
 
@@ -148,25 +156,32 @@ def test_a_download_with_a_wrong_hash_leaves_nothing(published, publish, server,
     publish(server.url)
     file,content = published['resnet34']
     plant(server.folder, file, content[:-5] + b'other')
-    with pytest.raises(UnetError, match='thrown away') as e: colour_unet('imagenet')
+    with pytest.raises(FileError, match='thrown away') as e: colour_unet('imagenet')
     assert file in str(e.value) and '\n' not in str(e.value)
     assert everything(course) == []
 
 def test_a_server_without_the_file(publish, server, course):
     publish(server.url)
-    with pytest.raises(UnetError, match='404'): fetch_weights('vgg16_bn')
+    for name in CUTS:
+        with pytest.raises(FileError, match='404'): fetch_weights(name)
     assert everything(course) == []
 
-@pytest.mark.parametrize('make,key', [(lambda: colour_unet('imagenet'), 'backbone'), (lambda: FeatureLoss('imagenet'), 'vgg'),
-                                      (lambda: FeatureLoss.from_recipe(load_recipe('article')), 'vgg')])
-def test_no_network_says_the_way_out_and_starts_nothing_random(make, key, published, publish, course):
+@pytest.mark.parametrize('make,name,key', [
+    (lambda: colour_unet('imagenet'), 'resnet34', 'backbone'), (lambda: FeatureLoss('imagenet'), 'vgg16_bn', 'vgg'),
+    (lambda: FeatureLoss('vgg16'), 'vgg16', 'vgg'), (lambda: FeatureLoss.from_recipe(load_recipe('article')), 'vgg16_bn', 'vgg')])
+def test_no_network_says_the_way_out_and_starts_nothing_random(make, name, key, published, publish, course):
     publish(NOWHERE)
     with pytest.raises(ColouriseError) as e: make()
-    said = str(e.value)
-    name = dict(backbone='resnet34', vgg='vgg16_bn')[key]
-    for part in (NOWHERE + published[name][0], str(course/'models'/published[name][0]), f'`{key} = FILE`', f'`{key} = random`'):
-        assert part in said
+    said,file = str(e.value),published[name][0]
+    for part in (NOWHERE + file, str(course/'models'/file), f'`{key} = FILE`', f'`{key} = random`'): assert part in said
     assert '\n' not in said and everything(course) == []
+
+def test_torchvisions_own_addresses_carry_their_hash():
+    for name in ('resnet34', 'vgg16', 'vgg16_bn'):
+        url = models.get_model_weights(name).IMAGENET1K_V1.url
+        digest = Path(url).stem.removeprefix(f'{name}-')
+        assert len(digest) == 8 and int(digest, 16)
+    assert models.get_model_weights('vgg16').IMAGENET1K_V1.url.endswith('vgg16-397923af.pth')
 
 def test_random_asks_nobody(monkeypatch):
     def no(*args): raise AssertionError('the network was asked')
@@ -175,7 +190,7 @@ def test_random_asks_nobody(monkeypatch):
     assert colour_unet('random').origin == 'random'
     assert FeatureLoss('random').origin == 'random'
     recipe = load_recipe('sample')
-    assert (recipe.backbone, recipe.vgg) == ('random', 'random')     # so `make course` downloads nothing
+    assert 'imagenet' not in (recipe.network.backbone, recipe.loss.vgg) # so `make course` downloads nothing
 
 
 # --- local files -------------------------------------------------------------------------------------------------
@@ -189,8 +204,25 @@ def test_local_files(suffix, states, tmp_path):
     model = colour_unet(tmp_path/f'resnet34{suffix}')
     assert model.origin == f'resnet34{suffix}'
     assert torch.equal(model.layers[0][6][0].conv1.weight, states['resnet34']['layer3.0.conv1.weight'])
-    vgg = VGGFeatures(str(tmp_path/f'vgg16_bn{suffix}'))
-    assert_same_vgg(vgg, states['vgg16_bn'])
+    for name in CUTS: # which of the two it is, the file shows
+        vgg = VGGFeatures(str(tmp_path/f'{name}{suffix}'))
+        assert_same_vgg(vgg, states[name], name)
+
+def test_thirteen_convolutions_in_float16_are_a_vgg(states, tmp_path):
+    "A file like vgg16-edges.safetensors: no norms, no classifier, half the bits."
+    half = {k: v.half() for k,v in states['vgg16'].items() if k.startswith('features.')}
+    assert len(half) == 26
+    save_file(half, tmp_path/'vgg16-edges.safetensors')
+    loss = FeatureLoss(tmp_path/'vgg16-edges.safetensors')
+    assert loss.origin == 'vgg16-edges.safetensors'
+    assert {p.dtype for p in loss.vgg.parameters()} == {torch.float32}
+    assert_same_vgg(loss.vgg, half, 'vgg16')
+    pred,target = torch.rand(2, 1, 3, 32, 48).unbind()
+    loss(pred.requires_grad_(), target).backward()
+    assert set(loss.parts) == {'pixel', 'feature', 'gram'} and pred.grad.isfinite().all()
+    save_file({k: v for k,v in half.items() if k != 'features.28.bias'}, tmp_path/'lost.safetensors')
+    with pytest.raises(ModelError, match='weights of vgg16: 1 of 26 tensors are missing, .*features.28.bias'):
+        FeatureLoss(tmp_path/'lost.safetensors')
 
 def test_a_file_is_looked_for_in_the_course_too(states, course, monkeypatch, tmp_path):
     plant(course/'models', 'mine.pth', bytes_of(states['resnet34']))
@@ -225,25 +257,27 @@ def test_files_that_are_no_weights(states, tmp_path):
     plant(tmp_path, 'noise.safetensors', os.urandom(5000))
     plant(tmp_path, 'trap.pth', pickle.dumps(Trap(str(tmp_path/'sprung')), protocol=2))
     for p in sorted(tmp_path.glob('*.*')):
-        with pytest.raises(UnetError, match=f'{p.name} is not a readable file of weights') as e: colour_unet(p)
+        with pytest.raises(ModelError, match=f'{p.name} is no readable file of weights') as e: colour_unet(p)
         assert '\n' not in str(e.value)
     assert not (tmp_path/'sprung').exists()                          # nothing was unpickled into objects
-    torch.save([1, 2], tmp_path/'list.pth')
-    with pytest.raises(UnetError, match='does not hold tensors by name'): colour_unet(tmp_path/'list.pth')
+    for what in ([1, 2], {'conv1.weight': 'a word'}):
+        torch.save(what, tmp_path/'other.pth')
+        with pytest.raises(ModelError, match=r'other.pth .*`model.state_dict\(\)`'): colour_unet(tmp_path/'other.pth')
 
 def test_weights_of_another_network(states, tmp_path):
     torch.save(states['vgg16_bn'], tmp_path/'vgg.pth')
+    torch.save(states['vgg16'], tmp_path/'plain.pth')
     torch.save({f'module.{k}': v for k,v in states['resnet34'].items()}, tmp_path/'prefixed.pth')
     torch.save(models.resnet18(weights=None).state_dict(), tmp_path/'small.pth')
     torch.save({}, tmp_path/'nothing.pth')
     for p in sorted(tmp_path.glob('*.pth')):
-        with pytest.raises(UnetError, match=f'{p.name} does not hold the weights of resnet34') as e: colour_unet(p)
+        with pytest.raises(ModelError, match=f'{p.name} does not hold the weights of resnet34') as e: colour_unet(p)
         assert '\n' not in str(e.value)
-    with pytest.raises(UnetError, match='does not hold the weights of vgg16_bn'): FeatureLoss(tmp_path/'small.pth')
+    with pytest.raises(ModelError, match='does not hold the weights of vgg16_bn'): FeatureLoss(tmp_path/'small.pth')
 
 def test_a_file_that_is_not_there():
     for make,key in ((colour_unet, 'backbone'), (FeatureLoss, 'vgg')):
-        with pytest.raises(UnetError, match=f"There is no file 'gone.pth' \\({key}\\)"): make('gone.pth')
+        with pytest.raises(ModelError, match=f"There is no file 'gone.pth' \\({key}\\)"): make('gone.pth')
 
 
 # --- model files -------------------------------------------------------------------------------------------------
@@ -261,28 +295,111 @@ def test_a_model_file_says_what_it_is(saved):
     x = torch.rand(1, 1, 127, 128)
     with torch.no_grad(): assert model(x).shape == (1, 3, 127, 128)
 
+def test_a_packed_model_is_nearly_the_same(tmp_path):
+    model = colour_unet('random', seed=1)
+    small = save_model(model, tmp_path/'small.safetensors', packed=True, stage='stage5')
+    again,header = load_model(small)
+    assert (header['format'], header['stage']) == (2, 'stage5') and small.stat().st_size < 45e6
+    for (name,old),new in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert old.dtype == new.dtype
+        if old.ndim < 4 or name.startswith('layers.12'): assert torch.equal(old, new), name
+        else: assert ((old - new).abs() <= old.abs().amax((1, 2, 3), True)/253).all(), name
+
+def test_the_shipped_model_loads():
+    model,header = load_model(GRAPH.with_name('model.safetensors'))
+    assert header['format'] == 2 and header['arch'] == dict(name='colour_unet', args=dict(norm='batch'))
+    with torch.no_grad(): assert model(torch.rand(1, 1, 33, 50)).shape == (1, 3, 33, 50)
+
 def test_broken_model_files(saved, tmp_path, states):
     content = saved.read_bytes()
     for n in (0, 5, 1000, len(content)//2, len(content) - 1): plant(tmp_path, f'cut{n}.safetensors', content[:n])
     plant(tmp_path, 'photo.safetensors', b'\xff\xd8\xff\xe0' + os.urandom(2000))
     plant(tmp_path, 'pth.safetensors', bytes_of({'a': torch.zeros(3)}))
     for p in sorted(tmp_path.glob('*.safetensors')):
-        with pytest.raises(UnetError, match=f'{p.name} cannot be read') as e: load_model(p)
-        assert '\n' not in str(e.value)
+        for read in (load_model, read_model, read_header):
+            with pytest.raises(ModelError, match=f"{p.name} can't be read") as e: read(p)
+            assert '\n' not in str(e.value)
 
-@pytest.mark.parametrize('header,match', [(None, 'not a model of this package'), ('{}', 'not a model of this package'), ('{"format": 2}', 'format 2'),
-    ('{"format": 1, "arch": {"name": "other"}}', 'does not know'), ('{"format": 1, "arch": null}', 'does not know'), ('{', 'cannot be read'),
-    ('[1]', 'cannot be read'), ('{"format": 1, "arch": {"name": "colour_unet", "args": {"norm": "batch"}}}', 'does not hold the weights'),
+@pytest.mark.parametrize('header,match', [
+    (None, 'not a model of this package'), ('{}', 'not a model of this package'), ('{"format": 2}', 'architecture None'),
+    ('{"format": 3}', 'format 3'), ('{"format": 1, "arch": {"name": "other"}}', 'does not know'),
+    ('{"format": 1, "arch": null}', 'does not know'), ('{', "can't be read"), ('[1]', "can't be read"),
+    ('{"format": 1, "arch": {"name": "colour_unet", "args": {"norm": "batch"}}}', 'does not hold the weights'),
+    ('{"format": 1, "arch": {"name": "colour_unet"}}', 'does not hold the weights'),
+    ('{"format": 1, "arch": {"name": "colour_unet", "args": {"norm": "none"}}}', 'no longer builds'),
+    ('{"format": 1, "arch": {"name": "colour_unet", "args": {"norm": "batch", "attention": true}}}', 'no longer builds'),
     ('{"format": 1, "arch": {"name": "colour_unet", "args": {"wings": 2}}}', 'does not know')])
 def test_foreign_model_files(header, match, tmp_path):
     save_file({'x': torch.zeros(3)}, tmp_path/'x.safetensors', metadata=None if header is None else {'colourise': header})
-    with pytest.raises(UnetError, match=match): load_model(tmp_path/'x.safetensors')
+    with pytest.raises(ModelError, match=match) as e: load_model(tmp_path/'x.safetensors')
+    assert '\n' not in str(e.value)
+
+@pytest.mark.parametrize('name,value', [('layers.12.bias', np.array([0, np.inf, 0], 'f4')), ('layers.1.running_var', np.full(512, np.nan, 'f4'))])
+def test_weights_that_are_no_numbers(name, value, saved, tmp_path):
+    state,header = read_model(saved)
+    path = write_model(tmp_path/'astray.safetensors', state | {name: value}, **header)
+    with pytest.raises(ModelError, match='NaN or infinite'): read_model(path)
 
 def test_a_failed_writing_leaves_the_old_model(saved, tmp_path, monkeypatch):
     path = tmp_path/'model.safetensors'
     shutil.copy(saved, path)
     before = path.read_bytes()
-    def full(state, temp, metadata): temp.write_bytes(b'half'); raise OSError('No space left on device')
-    monkeypatch.setattr(unet, 'save_file', full)
-    with pytest.raises(OSError): save_model(colour_unet('random'), path)
+    def full(state, temp, metadata): temp.write_bytes(b'half'); raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(modelfile, 'save_file', full)
+    with pytest.raises(FileError, match="model.safetensors can't be written .*No space left"): save_model(colour_unet('random'), path)
     assert path.read_bytes() == before and everything(tmp_path) == ['model.safetensors']
+
+
+# --- the graph without weights -----------------------------------------------------------------------------------
+
+def structure(graph):
+    "What a graph does: its operations with the names of their inputs, its inputs and outputs, and the weights that it needs."
+    sides = lambda values: [(v.name, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]) for v in values]
+    operations = [(n.op_type, [i for i in n.input if i.startswith('layers.')]) for n in graph.node]
+    return operations, sides(graph.input), sides(graph.output), {w.name: tuple(w.dims) for w in graph.initializer}
+
+def test_the_packages_graph_is_the_network(tmp_path):
+    export_graph(tmp_path/'unet.onnx')
+    ours,new = (onnx.load(p, load_external_data=False).graph for p in (GRAPH, tmp_path/'unet.onnx'))
+    assert structure(ours) == structure(new), 'The network has changed: type  make export'
+    assert GRAPH.stat().st_size < 100_000
+    assert all(w.data_location == onnx.TensorProto.EXTERNAL and not w.raw_data for w in ours.initializer)
+    with torch.device('meta'): folded = fold_norms(colour_unet('random').eval()).state_dict()
+    assert structure(ours)[3] == {k: tuple(v.shape) for k,v in folded.items() if not k.endswith('num_batches_tracked')}
+
+def test_the_graph_paints_what_pytorch_paints():
+    model = load_model(GRAPH.with_name('model.safetensors'))[0]
+    folded = fold_norms(model)
+    state = {k: v.numpy() for k,v in folded.state_dict().items() if not k.endswith('num_batches_tracked')}
+    def session(state):
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.add_external_initializers([*state], [ort.OrtValue.ortvalue_from_numpy(v) for v in state.values()])
+        return ort.InferenceSession(GRAPH, options, providers=['CPUExecutionProvider'])
+    whole = session(state)
+    for h,w in ((32, 32), (96, 64), (32, 160)):
+        x = torch.rand(1, 1, h, w)
+        with torch.no_grad(): wanted = folded(x).numpy()
+        got = whole.run(None, dict(grey=x.numpy(), window=np.array([0, h//2, 0, w//2])))[0]
+        assert np.abs(got - wanted).max() < 1e-5
+    for name in ('layers.12.bias', 'layers.0.0.weight'): # and never takes bytes of the model beside it for a weight that is lost
+        with pytest.raises(Exception, match=name): session({k: v for k,v in state.items() if k != name})
+
+
+# --- the loss's terms --------------------------------------------------------------------------------------------
+
+def test_terms_follow_from_the_recipe():
+    recipe = load_recipe('article')
+    names = lambda *changes: [(t.name, t.weight) for t in loss_terms(**vars(recipe.override(*changes).loss))]
+    assert names() == [('pixel', 1), ('feature', 1), ('gram', 5000)] # without any weights of VGG-16 at hand
+    assert names('feature_weights=0,0,0') == [('pixel', 1)]
+    assert names('feature_weights=0,0,0', 'class_rebalancing=1', 'colourfulness_weight=.5') == [('rarity', 1), ('colourfulness', .5)]
+
+def test_rebalancing_mixes_the_pixel_loss():
+    pred,target = torch.rand(2, 2, 3, 16, 16).unbind()
+    parts = {}
+    for share in (0, .25, 1):
+        loss = FeatureLoss('random', feature_weights=(0, 0, 0), class_rebalancing=share)
+        parts[share] = loss(pred, target), loss.parts
+    assert set(parts[.25][1]) == {'pixel', 'rarity'} and set(parts[1][1]) == {'rarity'}
+    assert torch.isclose(parts[.25][0], .75*parts[0][0] + .25*parts[1][0])

@@ -1,15 +1,15 @@
 """The package as a stranger gets it: a wheel in an environment of its own, used far from the repository and without a network."""
 import json, shutil, zipfile
 import numpy as np, pytest
-from conftest import PROJECT, REPO, pip
+from conftest import ENV, PROJECT, REPO, TRAIN, in_env, pip
 from PIL import Image
-from colourise.data import embedded_photos
-from colourise.metrics import colourfulness
+from colourise.colour import colourfulness
+from colourise.modelfile import read_header
+from colourise.photo import embedded
 from colourise.recipe import load_recipe, presets
-from colourise.unet import model_header
 
 PRESETS = presets(REPO/'settings.ini')
-MODEL_HEADER = model_header(REPO/'colourise/model.safetensors')
+MODEL_HEADER = read_header(REPO/'colourise/model.safetensors')
 
 def python(offline, code, **kw):
     "What `code` prints."
@@ -20,7 +20,10 @@ def python(offline, code, **kw):
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     package = {n for n in names if n.startswith('colourise/')}
-    assert package == {f'colourise/{p.name}' for p in (REPO/'colourise').glob('*.py')} | {'colourise/settings.ini', 'colourise/model.safetensors', 'colourise/model-card.md'}
+    beside = {'colourise/settings.ini', 'colourise/model.safetensors', 'colourise/model-card.md', 'colourise/unet.onnx'}
+    static = {f'colourise/static/{p.name}' for p in (REPO/'colourise/static').iterdir()}
+    assert package == {f'colourise/{p.name}' for p in (REPO/'colourise').glob('*.py')} | beside | static
+    assert {n.rsplit('.')[-1] for n in static} >= {'js', 'css', 'html'} and (REPO/'colourise/unet.onnx').stat().st_size < 1e6
     assert all('.dist-info/' in n for n in set(names)-package)
     assert any(n.endswith('licenses/LICENSE') for n in names)
 
@@ -30,9 +33,63 @@ def test_the_network_is_cut_off(offline):
         r = offline('python', '-c', f'import socket; {code}')
         assert r.returncode and 'the network is cut off' in r.stderr, code
 
-def test_requirements_are_complete(installed): pip('check')
+def test_requirements_are_complete(installed): assert 'No broken requirements' in pip('check')
 
-def test_every_module_comes_from_the_wheel_and_the_network_colours_any_size(offline):
+def test_the_base_install_is_small(installed):
+    "Files and bytecode of the package and of what it needs, as pip installs them; neither pip itself nor the plug-in for HEIC is counted."
+    code = """if 1:
+        from importlib.metadata import distributions
+        others = 'pip', 'setuptools', 'pillow-heif'
+        files = {d.locate_file(f) for d in distributions() if d.metadata['Name'].lower().replace('_', '-') not in others for f in d.files}
+        print(sum(f.stat().st_size for f in files if f.is_file()))"""
+    r = in_env('-c', code)
+    assert r.returncode == 0, r.stderr
+    assert 60*2**20 < int(r.stdout) <= 200*2**20
+
+def test_the_environments_are_what_they_are_taken_for(offline, offline_train):
+    "The first has no PyTorch; the second has it, and the package of both is the wheel's."
+    where = "import colourise; print(colourise.__file__)"
+    assert offline('python', '-c', 'import torch').returncode
+    assert python(offline, where) == python(offline_train, f'import torch, fastai; {where}') and python(offline, where).startswith(str(ENV))
+    assert python(offline_train, 'import torch; print(torch.__file__)').startswith(str(TRAIN))
+    assert offline_train('python', '-c', 'import jupyterlab').returncode # comes with [course]
+
+def test_the_environment_is_mended_when_it_is_broken(installed, monkeypatch, tmp_path):
+    "A stamp alone isn't believed: what is half-installed is noticed, and made anew."
+    import conftest
+    assert conftest.trouble() == ''
+    made = []
+    monkeypatch.setattr(conftest, 'ENV', tmp_path/'env')
+    monkeypatch.setattr(conftest, 'CLEAN', tmp_path)
+    monkeypatch.setattr(conftest, 'NEEDS', ['pip'])
+    monkeypatch.setattr(conftest, 'pip', lambda *args: made.append(args))
+    conftest.make_environment()
+    stamp = (tmp_path/'stamp').read_text()
+    conftest.make_environment()
+    assert len(made) == 1 # sound, so nothing is done
+    monkeypatch.setattr(conftest, 'NEEDS', ['pip', 'no-such-package'])
+    assert 'No module named' in conftest.trouble()
+    with pytest.raises(AssertionError, match='broken'): conftest.make_environment()
+    assert len(made) == 2 and not (tmp_path/'stamp').exists()
+    monkeypatch.setattr(conftest, 'NEEDS', ['pip'])
+    conftest.make_environment()
+    shutil.rmtree(next((tmp_path/'env').rglob('site-packages'))/'pip')
+    conftest.make_environment()
+    assert len(made) == 4 and (tmp_path/'stamp').read_text() == stamp and conftest.trouble() == ''
+
+LIGHT = 'files colour photo modelfile recipe infer batch cli'.split()
+
+def test_importing_is_light_and_silent(offline, offline_train):
+    "Without an extra all of the wing of the photographs can be imported; where PyTorch is there, it is left alone; cli doesn't even load NumPy."
+    heavy = "print([m for m in ('torch', 'fastai', 'matplotlib', 'pandas', 'scipy') if m in sys.modules])"
+    code = f"import sys, {', '.join(f'colourise.{m}' for m in LIGHT)}; {heavy}"
+    assert python(offline, code) == python(offline_train, code) == '[]'
+    assert python(offline_train, f'import sys, colourise.infer; {heavy}') == '[]'
+    assert python(offline, "import sys, colourise.cli; print([m for m in ('numpy', 'PIL', 'onnxruntime') if m in sys.modules])") == '[]'
+    r = offline('python', '-W', 'error', '-c', f"import {', '.join(f'colourise.{m}' for m in LIGHT)}")
+    assert (r.returncode, r.stderr) == (0, '')
+
+def test_every_module_comes_from_the_wheel_and_the_network_colours_any_size(offline_train):
     "In one process, because loading PyTorch takes seconds. Nothing is warned of."
     code = """if 1:
         import colourise, importlib, pkgutil, sys
@@ -45,17 +102,11 @@ def test_every_module_comes_from_the_wheel_and_the_network_colours_any_size(offl
         net = colourise.unet.colour_unet(backbone='random', seed=1).eval()
         with torch.no_grad(): out = net(torch.rand(1, 1, 65, 96))
         print(tuple(out.shape), sum(p.numel() for p in net.parameters()) > 40e6)"""
-    r = offline('python', '-c', code)
+    r = offline_train('python', '-c', code)
     assert (r.returncode, r.stderr) == (0, '')
     names,net = r.stdout.splitlines()
     assert set(names.split()) == {p.stem for p in (REPO/'colourise').glob('[a-z]*.py')}
     assert net == '(1, 3, 65, 96) True'
-
-def test_importing_is_light_and_silent(offline):
-    code = "import sys, colourise, colourise.recipe, colourise.cli; print([m for m in ('torch', 'fastai', 'matplotlib') if m in sys.modules])"
-    assert python(offline, code) == '[]'
-    r = offline('python', '-W', 'error', '-c', 'import colourise.recipe, colourise.cli')
-    assert (r.returncode, r.stderr) == (0, '')
 
 @pytest.mark.parametrize('preset', PRESETS)
 def test_presets_are_those_of_the_repository(offline, preset):
@@ -68,9 +119,20 @@ def test_commands_have_help(offline, name):
     assert (r.returncode, r.stderr) == (0, '')
     assert f'usage: {name}' in r.stdout and 'Example' in r.stdout
 
-def test_training_without_repository_and_network(offline, tmp_path):
+@pytest.mark.parametrize('command, extra', [('colourise-train', 'train'), ('colourise-pretrain', 'train'), ('colourise-export', 'train'),
+    ('colourise-bench --preset test', 'train'), ('colourise-data --check', 'train'), ('colourise-evaluate --data .', 'train')])
+def test_a_command_that_needs_an_extra_says_what_to_type(offline, command, extra):
+    r = offline(*command.split())
+    assert r.returncode == 1 and len(r.stderr.splitlines()) == 1 and r.stderr.startswith(command.split()[0] + ': ')
+    assert 'pip install' in r.stderr and f'[{extra}]' in r.stderr and 'torch' in r.stderr
+
+def test_a_mistake_is_found_before_an_extra_is_asked_for(offline):
+    r = offline('colourise-train', '--preset', 'smaple')
+    assert r.returncode == 2 and 'choose one of' in r.stderr and 'pip' not in r.stderr
+
+def test_training_without_repository_and_network(offline, offline_train, tmp_path):
     train = ['colourise-train', '--preset', 'test', '--seed', '7', '--until', 'stage2', '-o', 'out']
-    r = offline(*train, timeout=900)
+    r = offline_train(*train, timeout=900)
     assert r.returncode == 0, r.stdout + r.stderr
     assert 'Warning' not in r.stderr
     out = tmp_path/'out'
@@ -78,9 +140,9 @@ def test_training_without_repository_and_network(offline, tmp_path):
     assert [s['stage'] for s in stages] == [f'stage{i}' for i in range(1, 3)]
     assert all((out/s['stage']/f).is_file() for s in stages for f in ('model.safetensors', 'history.csv', 'grid.jpg'))
     before = {p: p.read_bytes() for p in out.rglob('model.safetensors')}
-    assert offline(*train, timeout=900).returncode == 0
+    assert offline_train(*train, timeout=900).returncode == 0
     assert {p: p.read_bytes() for p in out.rglob('model.safetensors')} == before # what is trained is not trained again
-    shutil.copy(embedded_photos()['coffee'], tmp_path/'old.png')
+    shutil.copy(embedded()['coffee'], tmp_path/'old.png')
     r = offline('colourise', '--model', 'out', 'old.png') # as in the README: the folder of a run
     assert r.returncode == 0, r.stderr
     with Image.open(tmp_path/'old-colour.png') as new, Image.open(tmp_path/'old.png') as old: assert new.size == old.size
@@ -88,7 +150,7 @@ def test_training_without_repository_and_network(offline, tmp_path):
     (tmp_path/'album').mkdir()
     Image.open(tmp_path/'old.png').resize((96, 64)).save(tmp_path/'album'/'coffee.png')
     (tmp_path/'album'/'bad.jpg').write_bytes(b'no picture')
-    r = offline('colourise-evaluate', '--model', 'out', '--data', 'album', '-o', 'report', '--side', '64')
+    r = offline_train('colourise-evaluate', '--model', 'out', '--data', 'album', '-o', 'report', '--side', '64')
     assert r.returncode == 0 and 'Left out: ' in r.stdout and 'bad.jpg' in r.stdout, r.stdout + r.stderr
     made = json.loads((tmp_path/'report'/'metrics.json').read_text(encoding='utf-8'))
     assert made['photographs'] == 1 and list(made['left_out']) == ['bad.jpg'] and made['lpips'] == 'not available'
@@ -98,7 +160,7 @@ def test_training_without_repository_and_network(offline, tmp_path):
 
 def test_a_photograph_gets_its_colours_right_after_installation(offline, tmp_path):
     "No model is named, none is downloaded."
-    Image.open(embedded_photos()['chelsea']).convert('L').save(tmp_path/'old.jpg')
+    Image.open(embedded()['chelsea']).convert('L').save(tmp_path/'old.jpg')
     r = offline('colourise', 'old.jpg')
     assert (r.returncode, r.stdout) == (0, ''), r.stderr
     with Image.open(tmp_path/'old-colour.jpg') as new, Image.open(tmp_path/'old.jpg') as old:
@@ -108,10 +170,10 @@ def test_a_photograph_gets_its_colours_right_after_installation(offline, tmp_pat
     r = offline('colourise', '--version')
     assert 'model.safetensors' in r.stdout and (tmp_path/r.stdout.split(': ')[-1].strip()).is_file()
 
-def test_training_goes_on_from_the_shipped_model(offline, tmp_path):
-    r = offline('colourise-train', '--preset', 'test', '--until', 'stage1', '--start', 'shipped', '--set', 'stage1.lr=1e-8', '-o', 'tuned', timeout=900)
+def test_training_goes_on_from_the_shipped_model(offline, offline_train, tmp_path):
+    r = offline_train('colourise-train', '--preset', 'test', '--until', 'stage1', '--start', 'shipped', '--set', 'stage1.lr=1e-8', '-o', 'tuned', timeout=900)
     assert r.returncode == 0, r.stdout + r.stderr
-    header = model_header(tmp_path/'tuned/stage1/model.safetensors')
+    header = read_header(tmp_path/'tuned/stage1/model.safetensors')
     assert header['backbone'] == f"{MODEL_HEADER['recipe']['preset']}/{MODEL_HEADER['stage']}"
     assert header['metrics']['colourfulness'] > 5 # from nothing, at such a learning rate, there would be no colour
     r = offline('colourise-train', '--preset', 'test', '--start', 'nowhere.safetensors')
@@ -124,8 +186,8 @@ def test_the_shipped_model_is_small_and_its_card_is_its_own(wheel):
     assert f"| prediction | {MODEL_HEADER['measured']['delta_e00']:.2f} |" in card and MODEL_HEADER['card'] == 'model-card.md'
     assert MODEL_HEADER['data']['source'] != 'embedded' # the photographs that are shown must be new to it
 
-def test_no_network_is_said_in_one_sentence(offline):
-    r = offline('colourise-train', '--preset', 'test', '--set', 'backbone=imagenet', HOME='.', TORCH_HOME='.')
+def test_no_network_is_said_in_one_sentence(offline_train):
+    r = offline_train('colourise-train', '--preset', 'test', '--set', 'backbone=imagenet', HOME='.', TORCH_HOME='.')
     assert r.returncode == 1 and r.stderr.startswith('colourise-train: ') and 'Traceback' not in r.stderr
     assert 'random' in r.stderr # the way out
 
@@ -135,4 +197,13 @@ def test_the_course_needs_its_repository_and_its_extra(offline, tmp_path):
     shutil.copytree(REPO/'nbs', tmp_path/'nbs')
     shutil.copy(REPO/'settings.ini', tmp_path)
     r = offline('colourise-course', '--preset', 'test')
-    assert r.returncode == 1 and ".[course]" in r.stderr and len(r.stderr.splitlines()) == 1
+    assert r.returncode == 1 and "[course]" in r.stderr and len(r.stderr.splitlines()) == 1
+
+def test_an_exported_model_needs_nothing_of_ours(offline_train, tmp_path):
+    "One file for other people's programs: ONNX Runtime alone gives the picture, at any size."
+    r = offline_train('colourise-export', '-o', 'model.onnx')
+    assert (r.returncode, r.stderr) == (0, '') and 'model.onnx' in r.stdout and 'ONNX Runtime agrees with PyTorch' in r.stdout
+    import onnxruntime
+    net = onnxruntime.InferenceSession((tmp_path/'model.onnx').read_bytes())
+    picture, = net.run(None, {net.get_inputs()[0].name: np.random.default_rng(0).random((1, 1, 96, 64), np.float32)})
+    assert picture.shape == (1, 3, 96, 64) and np.isfinite(picture).all()

@@ -18,16 +18,17 @@ def refusal(nb, copy):
 def main(folder, *names):
     repo = Path(__file__).resolve().parent.parent
     copies = sorted(p for p in Path(folder).glob('*.ipynb') if not names or p.stem in names)
+    place = {p.name: p for p in (repo/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts} # also those of nbs/behind
     if not copies: sys.exit(f"There are no executed notebooks in '{folder}': run make course first.")
-    pairs = [(repo/'nbs'/p.name, read_nb(p)) for p in copies if (repo/'nbs'/p.name).is_file()]
+    pairs = [(place[p.name], read_nb(p)) for p in copies if p.name in place]
     pairs = [(p, read_nb(p), copy) for p, copy in pairs]
-    bad = [f'nbs/{p.name}: {why}' for p, nb, copy in pairs if (why := refusal(nb, copy))]
+    bad = [f'{p.relative_to(repo)}: {why}' for p, nb, copy in pairs if (why := refusal(nb, copy))]
     if bad: sys.exit('Nothing was changed, because of\n  ' + '\n  '.join(bad) + '\nRun make course again.')
     for path, nb, copy in pairs:
         for ours, theirs in zip(code_cells(nb), code_cells(copy)): ours['outputs'] = theirs['outputs']
         write_nb(nb, path)
         subprocess.run([Path(sys.executable).with_name('nbdev-clean'), '--fname', path], cwd=repo, check=True)
-        print(f'nbs/{path.name}')
+        print(path.relative_to(repo))
 
 if __name__ == '__main__':
     if len(sys.argv) < 2: sys.exit(__doc__)
