@@ -231,7 +231,8 @@ def colourise_pretrain(
     photos = labelled_photos(recipe)
     print(f'{len(photos.labels):,} pictures in {len(photos.classes)} classes, from {photos.source}')
     for n in names:
-        run = Pretraining(recipe, n, photos, Path(Out).expanduser() if Out else None, device, again)
+        run = Pretraining(recipe, n, photos, Path(Out).expanduser() if Out else None, device)
+        if again: run.forget()
         was = 'is trained already: ' if run.done else ''
         last = run.fit().history[-1]
         print(f"{n}: {was}top-1 {last['top1']:.1%} of the held-out pictures. Weights: {near(run.out)}")

@@ -29,9 +29,9 @@ def course_notebooks(
     recipe=None # what they will run: notebooks of stages that it hasn't are left out
 ) -> list[Path]:
     "Its notebooks, those of `nbs/behind` among them, in the order in which they run."
-    nbs = [p for d in ('nbs', 'nbs/behind') for p in (Path(repo)/d).glob('*.ipynb') if p.name[0] not in '._']
-    stages,stage = recipe and {s.name for s in recipe.stages},lambda p: re.sub(r'^\d+_', '', p.stem)
-    if recipe: nbs = [p for p in nbs if not re.fullmatch(r'stage\d+', stage(p)) or stage(p) in stages]
+    names = [s.name for s in recipe.stages] if recipe else []
+    wanted = lambda p: not names or p.stem.rpartition('_')[2] in names or not re.search(r'_stage\d+$', p.stem)
+    nbs = [p for d in ('nbs', 'nbs/behind') for p in (Path(repo)/d).glob('[!._]*.ipynb') if wanted(p)]
     return sorted(nbs, key=lambda p: (p.stem == 'index', not p.name[:2].isdigit(), p.name))
 
 # %% ../nbs/behind/88_course.ipynb #416dbb4b

@@ -129,7 +129,7 @@ def export_onnx(
         session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
         away = {f'{h}×{w}': _difference(painter, session, torch.rand(1, 1, h, w)) for h,w in _shapes}
         if max(away.values()) > _apart:
-            raise ShipError(f'ONNX Runtime paints otherwise than PyTorch, by up to {max(away.values())*255:.2f} levels: '
+            raise ShipError(f'ONNX Runtime differs from PyTorch by up to {max(away.values())*255:.2f} levels: '
                             'try another version of onnxruntime.')
     return away
 
