@@ -208,7 +208,8 @@ def told(table): # from `evaluate`
     "What `colourise-evaluate` prints: the means, what they say, and what was left out."
     numbers = means(table).dropna(axis=1, how='all').round(3).to_string(na_rep='')
     lost = [f'Left out: {one_line(why)}' for why in table.attrs['unread'].values()]
-    return '\n'.join([numbers, '', verdict(table), hue_verdict(table), *[lpips_hint]*table.lpips.isna().all(), *lost])
+    if table.lpips.isna().all(): lost.insert(0, lpips_hint)
+    return '\n'.join([numbers, '', verdict(table), hue_verdict(table), *lost])
 
 # %% ../nbs/71_results.ipynb #0d623b83
 def write_results(

@@ -76,7 +76,7 @@ def model_card(
     before = ', after the pretraining' if 'pretrained on' in words['backbone'] else ''
     frame = Template((files('colourise')/'static/card.md').read_text(encoding='utf-8'))
     return frame.substitute(words | header['data'], name=f"{recipe.preset}/{header['stage']}",
-        gain=f"{header['gain']:g}", loss=_loss_words(recipe), minutes=minutes(stages),
+        gain=f"{header['gain']:g}", loss=_loss_words(recipe), minutes=count(minutes(stages), 'minute'),
         before=before + (', the warm-up included' if small else ''),
         stages='\n'.join(line(rows_of(s)) for s in stages), rows='\n'.join(rows), size=trained_size(header),
         photographs=count(len(table), 'photograph'), clearly='' if lo > 0 else 'not clearly ',

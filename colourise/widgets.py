@@ -48,11 +48,7 @@ def _pair(before, after, box=(640, 480)):
     return tuple(p if p.size == size else p.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.) for p in pics)
 
 # %% ../nbs/78_widgets.ipynb #6c07f0db
-def split_picture(
-    before, after, # pictures of the same scene
-    cut=50,        # where the divider stands, in percent of the width
-    box=(640, 480) # the room that there is, in pixels of the page
-) -> Image.Image: # RGB
+def split_picture(before, after, cut=50, box=(640, 480)): # pictures of the same scene; percent of the width; pixels
     "`before` left of the divider, `after` right of it, and a white line between: what a `CompareSlider` shows."
     before,after = _pair(before, after, box)
     out,x = after.copy(), round(after.width*cut/100)
@@ -121,8 +117,7 @@ class _Boxed:
 
 def _say(text, kind='status'):
     "`text` as HTML that a screen reader speaks when it appears."
-    colour = 'var(--jp-error-color1, #d33)' if kind == 'alert' else 'inherit'
-    return f'<div role="{kind}" style="color:{colour}; line-height:1.4">{html.escape(text)}</div>'
+    return f'<div role="{kind}" class="colourise-{kind}">{html.escape(text)}</div>'
 
 def _knob(kind, label, **kw):
     "An ipywidgets control called `label`, all of them of the same width."
@@ -173,7 +168,6 @@ class ResultBrowser(_Boxed):
         for k in (self.photo, self.stage, self.left, self.right, self.colour, self.size): k.observe(self.show, 'value')
         for k in (self.sort, self.largest, self.stage): k.observe(self.reorder, 'value')
         self.show()
-
     def show(self, *_):
         "Bring pictures and numbers up to date."
         name,stage,sides = self.photo.value,self.stage.value,(self.left.value, self.right.value)
@@ -196,11 +190,8 @@ class ResultBrowser(_Boxed):
 # %% ../nbs/78_widgets.ipynb #977c94c5
 class Parts:
     "A file that arrives in parts; a newer file drops what has come of an older one."
-    def __init__(self,
-        done,          # called with the file's bytes and its name when it is complete
-        refuse,        # called with one sentence when it is too large
-        most=200*10**6 # bytes
-    ): self.done,self.refuse,self.most,self.id,self.parts = done,refuse,most,None,[]
+    def __init__(self, done, refuse, most=200*10**6): # called with bytes and name; called with one sentence; bytes
+        self.done,self.refuse,self.most,self.id,self.parts = done,refuse,most,None,[]
     def add(self, msg, buffers):
         "Take the message of one part: the file's `id`, `name` and `size`, number `part` of `of`, and the bytes."
         if msg['part'] == 0: self.id,self.parts = msg['id'],[]
@@ -227,7 +218,6 @@ class ColourisePanel(_Boxed):
         size = render_size or infer_defaults().render_size or max(32, trained_size(self.colouriser.header))
         self.controls(sample, size, sorted({*sizes, size}))
         self.take(self.samples[sample])
-
     def controls(self, sample, size, sizes):
         "Make the knobs, and put them over the slider."
         W,wide,row = _ipywidgets(),dict(width='312px'),dict(align_items='center', flex_flow='row wrap')
@@ -247,7 +237,6 @@ class ColourisePanel(_Boxed):
         self.box = W.VBox([*(W.HBox(r, layout=row) for r in rows), self.message, self.slider.widget(), self.about])
         for k in (self.colour, self.size, self.flip): k.observe(self.show, 'value')
         self.sample.observe(lambda change: change.new and self.take(self.samples[change.new]), 'value')
-
     def take(self, photo):
         "Colour `photo` (whatever `photo.read` reads)."
         self.photo,self.predictions = read(photo),{}
