@@ -6,7 +6,7 @@
 __all__ = ['CourseError', 'course_root', 'course_notebooks', 'course_keys', 'run_course']
 
 # %% ../nbs/behind/88_course.ipynb #b3f14c38
-import json, os, re, shlex, signal, tempfile, time
+import asyncio, json, os, re, shlex, signal, tempfile, time
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import indent
@@ -56,17 +56,24 @@ def _execute(path, copy, env, bar=False):
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.utils import run_sync
-    history,ok = ['--HistoryManager.hist_file=:memory:'],False
+    history,clients,ok = ['--HistoryManager.hist_file=:memory:'],[],False
     with tempfile.TemporaryDirectory(prefix='colourise-') as tmp:
         where = dict(transport='ipc', ip=f'{tmp}/kernel') if os.name == 'posix' else {}
         km = AsyncKernelManager(kernel_name='python3', kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
                                 connection_file=f'{tmp}/kernel.json', **where)
+        new_client = km.client
+        km.client = lambda **kw: clients.append(new_client(**kw)) or clients[-1] # papermill leaves them open
+        async def end():
+            waiting = asyncio.all_tasks() - {asyncio.current_task()} # after Ctrl-C, for what the kernel has to say
+            for t in waiting: t.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            for c in clients: c.stop_channels()
+            if km.has_kernel: await km.shutdown_kernel(now=not ok) # now: SIGKILL to it and what it started
         try:
             run_sync(km.start_kernel)(cwd=str(path.parent), env=env, extra_arguments=history)
             papermill.execute_notebook(path, copy, kernel_name='python3', km=km, progress_bar=bar, record_timing=False)
             ok = True
-        finally:
-            if km.has_kernel: run_sync(km.shutdown_kernel)(now=not ok) # now: SIGKILL to it and what it started
+        finally: run_sync(end)()
 
 def _tidied(path, copy):
     "The executed `copy` of the notebook at `path`, without papermill's notes; and the index of the last cell begun."
