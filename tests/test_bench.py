@@ -16,10 +16,9 @@ def test_bench_prints_and_keeps_its_table(measured):
     said, table, folder = measured
     titles = table.index.get_level_values('what').unique()
     for part in ('a photograph at 64 px', 'building the cache', 'training step at', 'network alone at', 'JPEG to JPEG, rendered', 'from typing', 'megabytes'):
-        title, = (t for t in titles if part in t)[:1] if part != 'training step at' else [next(t for t in titles if part in t)]
+        title = next(t for t in titles if part in t)
         assert title in said and 'ours' in table.loc[title].index
     assert table['median'].notna().all() and (table['least'] <= table['ratio']).all() and (table['ratio'] <= table['most']).all()
-    assert ('no CUDA GPU here' in said) != any('schedule' in t for t in titles)
     assert str(folder) not in table.to_string()
 
 def test_what_ours_gains_is_far_from_chance(measured):
@@ -34,8 +33,6 @@ def test_another_version_is_raced(measured):
     assert table.ratio['megabytes installed', 'ours'] == 1 and 100 < table['median']['megabytes installed', 'ours'] < 400
 
 def test_bench_refuses_what_is_not_there(tmp_path):
-    r = run('colourise-bench', '--data', 'nowhere', cwd=tmp_path)
-    assert r.returncode == 2 and r.stderr == "colourise-bench: There is no folder 'nowhere'.\n"
     (tmp_path/'file').write_text('')
     r = run('colourise-bench', '-o', 'file', cwd=tmp_path)
     assert r.returncode == 2 and "'file' is a file" in r.stderr

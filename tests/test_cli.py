@@ -1,5 +1,5 @@
 """The commands as processes: a course of tiny notebooks that fails, goes on, is interrupted, and mistakes of all kinds."""
-import json, os, signal, shutil, subprocess, sys, time
+import json, os, re, signal, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
@@ -69,9 +69,13 @@ def test_again_runs_everything_and_tells_the_notebooks(course):
     (course/'nbs/10_second.ipynb').unlink()
     assert go(course).returncode == 0 and visits(course) == ['00_first', 'index'] and result(course, '00_first') == "'None'"
     write(course, 'index', '1/0')
-    assert go(course, '--again').returncode == 1 and visits(course) == ['00_first'] and result(course, '00_first') == "'1'"
-    write(course, 'index', told) # a fresh start that was broken off is still one when it goes on
-    assert go(course).returncode == 0 and visits(course) == [] and result(course, 'index') == "'1'"
+    assert go(course, '--again').returncode == 1 and visits(course) == ['00_first']
+    wish = result(course, '00_first') # names this wish, so that a stage can tell whether it was begun for it
+    assert re.fullmatch(r"'\d{8}T\d{6}'", wish)
+    write(course, 'index', told) # a fresh start that was broken off is still the same one when it goes on
+    assert go(course).returncode == 0 and visits(course) == [] and result(course, 'index') == wish
+    write(course, 'index', told, '1')
+    assert go(course).returncode == 0 and result(course, 'index', 0) == "'None'" # and is over when all is done
 
 def test_notebooks_know_what_to_run(course, tmp_path):
     "Called in a subfolder, with folders that are named from there, while another python3 kernel is registered."
@@ -124,10 +128,10 @@ def wait_for(ready, seconds=60):
         time.sleep(.1)
 
 def test_table_of_stages(course):
-    rows = [dict(stage='stage1', size=64, valid_loss=0.12345678, note=None), dict(stage='stage2', size=128, delta_e00=10.5, parts=[1])]
+    rows = [dict(stage='stage1', size=64, valid_loss=0.12345678, delta_e00=11.25, device='cpu'), dict(stage='stage2', size=128, valid_loss=0.1, delta_e00=10.5, device='cpu')]
     write(course, 'index', 'import json, pathlib', f"pathlib.Path('../runs/test/summary.json').write_text(json.dumps(dict(stages={rows!r})))")
     lines = [l.split() for l in go(course).stdout.splitlines()]
-    for line in (['stage', 'stage1', 'stage2'], ['size', '64', '128'], ['valid', 'loss', '0.123'], ['ΔE00,', 'validation', '10.5'],
+    for line in (['stage1', 'stage2'], ['size', '64', '128'], ['valid', 'loss', '0.123', '0.1'], ['ΔE00,', 'validation', '11.2', '10.5'],
                  ['Look', 'in', 'runs/test:']): assert line in lines
 
 @pytest.mark.parametrize('name, options, part', [

@@ -177,7 +177,7 @@ def test_training_goes_on_from_the_shipped_model(offline, offline_train, tmp_pat
     assert header['backbone'] == f"{MODEL_HEADER['recipe']['preset']}/{MODEL_HEADER['stage']}"
     assert header['metrics']['colourfulness'] > 5 # from nothing, at such a learning rate, there would be no colour
     r = offline('colourise-train', '--preset', 'test', '--start', 'nowhere.safetensors')
-    assert (r.returncode, r.stderr) == (2, "colourise-train: start: there is no model file 'nowhere.safetensors'; name a model.safetensors, or say shipped or none.\n")
+    assert (r.returncode, r.stderr) == (2, "colourise-train: start: there is no model file 'nowhere.safetensors'; name a model.safetensors, or say none or shipped.\n")
 
 def test_the_shipped_model_is_small_and_its_card_is_its_own(wheel):
     assert (REPO/'colourise/model.safetensors').stat().st_size <= 45e6
