@@ -62,7 +62,7 @@ outputs: $(VENV)/.dev ## take the outputs of the last course (PRESET=) over into
 export: $(VENV)/.dev ## make colourise/ and README.md from the notebooks, and the graph for ONNX Runtime; clean the notebooks
 	@$(BIN)/nbdev-export
 	@$(BIN)/nbdev-clean
-	@$(BIN)/python -c "from colourise.unet import export_graph; export_graph('colourise/unet.onnx')"
+	@$(BIN)/python tools/export_graph.py
 	@$(BIN)/python tools/build_readme.py
 
 clean: ## take away what tests and builds leave behind; data, models and runs stay

@@ -18,17 +18,11 @@ LUMA = 0.299, 0.587, 0.114 # of red, green and blue: ITU-R BT.601, as in Pillow'
 def _kind(x): return (sys.modules['torch'], -3) if hasattr(x, 'detach') else (np, -1) # library, axis of channels
 def _channels(rgb): return rgb.unbind(-3) if hasattr(rgb, 'detach') else np.moveaxis(rgb, -1, 0)
 def _with_axis(x): return x.unsqueeze(-3) if hasattr(x, 'detach') else x[..., None]
-
-def luma(
-    rgb # array (…, 3) or tensor (…, 3, H, W), in [0, 1]
-):      # (…, 1) or (…, 1, H, W), in [0, 1]
+def luma(rgb): # array (…, 3) or tensor (…, 3, H, W), in [0, 1]; gives (…, 1) or (…, 1, H, W), in [0, 1]
     "The grey of a picture, ITU-R BT.601."
     return _with_axis(sum(w*c for w,c in zip(LUMA, _channels(rgb))))
-
-def chroma(
-    rgb # array (…, 3) or tensor (…, 3, H, W), in [0, 1]
-):      # R−Y, G−Y and B−Y, of the same shape, in [-1, 1]; their own luma is 0
-    "What a picture has beyond its grey."
+def chroma(rgb): # array (…, 3) or tensor (…, 3, H, W), in [0, 1]
+    "What a picture has beyond its grey: R−Y, G−Y and B−Y, of the same shape, in [-1, 1]; their own luma is 0."
     return rgb - luma(rgb)
 
 # %% ../nbs/behind/02_colour.ipynb #89f9ab36
@@ -42,18 +36,13 @@ def within_gamut(
     fits = lib.amin(room/lib.clip(lib.abs(chroma), 1e-6, None), axis, keepdims=True)
     return lib.clip(grey + lib.clip(fits, None, 1)*chroma, 0, 1)
 
-def scale_chroma(
-    rgb,   # array (…, 3) or tensor (…, 3, H, W), in [0, 1]
-    amount # 1 as it is, 0 grey, 1.2 a fifth more colour
-):         # of the same shape, in [0, 1]
+def scale_chroma(rgb, amount): # array (…, 3) or tensor (…, 3, H, W), in [0, 1]; 0 is grey, 1 as it is
     "`rgb` with its chroma times `amount`, as far as the gamut allows (DDColor trains on targets of 1.2)."
     return within_gamut(luma(rgb), chroma(rgb)*amount)
 
 # %% ../nbs/behind/02_colour.ipynb #bb929e04
-def as_rgb(
-    x # PIL image, H×W×3 array (unsigned integers, or floats in [0,1]), or 3×H×W tensor in [0,1]
-) -> np.ndarray: # H×W×3 float64 in [0,1]
-    "`x` as an array of one kind; values outside [0,1] are clipped, as a screen would."
+def as_rgb(x): # PIL image, H×W×3 array (unsigned integers, or floats in [0,1]), or 3×H×W tensor in [0,1]
+    "`x` as an array H×W×3, float64 in [0,1]; values outside are clipped, as a screen would."
     if isinstance(x, Image.Image): x = x.convert('RGB')
     elif hasattr(x, 'detach'): x = x.detach().float().cpu().numpy().transpose(1, 2, 0)
     x = np.asarray(x)
@@ -79,10 +68,8 @@ def colourfulness(
 # XYZ of sRGB's red, green and blue, each row divided by its sum, so that white (D65) becomes (1, 1, 1)
 _xyz = (0.433953, 0.376219, 0.189828), (0.212671, 0.715160, 0.072169), (0.017758, 0.109477, 0.872765)
 
-def lab_ab(
-    rgb # array (…, 3) or tensor (…, 3, H, W), sRGB in [0, 1]; beyond, its curves go on, alike on both sides of 0
-):      # a* and b*, each (…) or (…, H, W); 0 for grey, about ±100 for the strongest colours
-    "Where colours lie in CIE Lab, D65/2°, apart from their lightness."
+def lab_ab(rgb): # array (…, 3) or tensor (…, 3, H, W), sRGB in [0, 1], or beyond: its curves go on, alike on both sides
+    "a* and b* of CIE Lab, D65/2°, each (…) or (…, H, W): 0 for grey, about ±100 for the strongest colours."
     lib = _kind(rgb)[0]
     linear = lambda v: lib.where(v > 0.04045, ((v + 0.055)/1.055)**2.4, v/12.92)
     root = lambda v: lib.where(v > 0.008856, v**(1/3) - 16/116, 7.787*v)
@@ -90,10 +77,8 @@ def lab_ab(
     x,y,z = (lib.sign(v)*root(lib.abs(v)) for v in (sum(w*c for w,c in zip(row, light)) for row in _xyz))
     return 500*(x - y), 200*(y - z)
 
-def lab_chroma(
-    rgb # array (…, 3) or tensor (…, 3, H, W), sRGB in [0, 1]
-):      # (…) or (…, H, W); 0 for grey, 97 for the screen's yellow, 134 for its blue
-    "C*ab, how far colours lie from grey in CIE Lab, D65/2°."
+def lab_chroma(rgb): # array (…, 3) or tensor (…, 3, H, W), sRGB in [0, 1]; gives (…) or (…, H, W)
+    "C*ab, how far colours lie from grey in CIE Lab: 0 for grey, 97 for the screen's yellow, 134 for its blue."
     a,b = lab_ab(rgb)
     return (a*a + b*b)**.5
 

@@ -7,15 +7,15 @@ __all__ = ['Archive', 'DIV2K', 'DataError', 'PhotoFile', 'show_pairs', 'survey',
            'PhotoSets', 'photo_sets', 'fetch_div2k']
 
 # %% ../nbs/10_data.ipynb #66532bf3
-import math, os, shutil, stat, warnings, zipfile
+import math, os, shutil, warnings, zipfile
 from collections import Counter, namedtuple
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 from .colour import colourfulness, luma
-from .files import FileError, digest, download, in_threads, out_of_memory, progress, read_json, reason
-from .files import replacing, root, sweep, write_json
+from .files import (FileError, digest, download, in_threads, out_of_memory, progress, read_json, reason,
+                             replacing, root, sweep, write_json)
 from .photo import embedded, find, read, shrink
 from .recipe import Recipe
 with warnings.catch_warnings():
@@ -23,8 +23,7 @@ with warnings.catch_warnings():
     from fastai.basics import DataLoader, DataLoaders, default_device
 
 # %% ../nbs/10_data.ipynb #9934ff48
-class DataError(FileError):
-    "Photographs that cannot be used as a set."
+class DataError(FileError): "Photographs that cannot be used as a set."
 
 @dataclass(frozen=True)
 class PhotoFile:
@@ -49,10 +48,10 @@ def show_pairs(
     width=1.6    # of a picture, inches
 ):               # a matplotlib figure: the last value of a cell shows it, `savefig` keeps it
     "Grey, prediction (if there is one) and truth below each other, a column for each photograph."
-    rows = [(k, list(v)[:most]) for k,v in (('grey', grey), ('prediction', pred), ('truth', colour)) if v is not None]
-    n = len(rows[0][1])
+    rows = {k: list(v)[:most] for k,v in dict(grey=grey, prediction=pred, truth=colour).items() if v is not None}
+    n = len(rows['grey'])
     fig,axs = plt.subplots(len(rows), n, figsize=(width*n, width*len(rows)), squeeze=False, layout='constrained')
-    for axr,(k,xs) in zip(axs, rows):
+    for axr,(k,xs) in zip(axs, rows.items()):
         axr[0].set_ylabel(k)
         for ax,x in zip(axr, xs):
             ax.imshow(x.detach().float().clamp(0, 1).cpu().permute(1, 2, 0), cmap='gray', vmin=0, vmax=1)
@@ -67,23 +66,25 @@ _decoded = 640    # pixels of a short side of which decoding leaves three times 
 _worth_a_bar = 20 # photographs to decode; fewer are done before one could read it
 _small = 128      # short side of the copy whose colourfulness is measured, pixels
 
-def _cache(folder=None): return Path(folder) if folder else root()/'data'/'cache'
 def _short(size, recipe): return round(size*recipe.photos.cache_zoom)
 
-def _shrunk_path(sha256, size, recipe, folder=None):
-    "Where the photograph with content `sha256` is kept, shrunk for training at `size`."
-    return _cache(folder)/str(size)/f'{sha256[:32]}-{_short(size, recipe)}px-v{_version}.npy'
-
-def _facts_path(path, folder=None):
-    "Where the facts about the file at `path` are kept."
-    st = path.stat()
-    return _cache(folder)/'survey'/f'{digest(f"{path.resolve()}|{st.st_mtime_ns}|{st.st_size}|{_version}", 32)}.json'
-
-def _write_shrunk(img, sha256, size, recipe, folder=None):
-    "Shrink `img` (PIL) for training at `size` and keep it."
-    a = shrink(img, _short(size, recipe))
-    with replacing(_shrunk_path(sha256, size, recipe, folder)) as temp: np.save(temp, a)
-    return a
+class _Cache:
+    "Facts about photographs and their shrunken copies, in `folder`, or in `data/cache`."
+    def __init__(self, recipe, folder=None):
+        self.recipe,self.folder = recipe,Path(folder) if folder else root()/'data'/'cache'
+    def facts(self, path):
+        "Where the facts about the file at `path` are kept."
+        st = path.stat()
+        key = digest(f'{path.resolve()}|{st.st_mtime_ns}|{st.st_size}|{_version}', 32)
+        return self.folder/'survey'/f'{key}.json'
+    def copy(self, sha256, size):
+        "Where the photograph with content `sha256` is kept, shrunk for training at `size`."
+        return self.folder/str(size)/f'{sha256[:32]}-{_short(size, self.recipe)}px-v{_version}.npy'
+    def keep(self, img, sha256, size):
+        "Shrink `img` (PIL) for training at `size` and keep it."
+        a = shrink(img, _short(size, self.recipe))
+        with replacing(self.copy(sha256, size)) as temp: np.save(temp, a)
+        return a
 
 # %% ../nbs/10_data.ipynb #e30c55cf
 def _set_aside(facts, recipe, pick=True):
@@ -93,12 +94,11 @@ def _set_aside(facts, recipe, pick=True):
     if pick and min(w, h) < recipe.photos.min_side: return f'too small: {w}×{h} pixels'
     if pick and c < recipe.photos.min_colourfulness: return f'nearly grey: colourfulness {c:.1f}'
 
-def _look(path, recipe, sizes, folder, pick):
+def _look(path, cache, sizes, pick):
     "Read the photograph at `path`, once: keep its facts and its shrunken copies; returns the facts."
     facts = dict(sha256='')
     try:
-        at = _facts_path(path, folder) # before reading: should the file change meanwhile, its facts won't be found
-        data = path.read_bytes()
+        at,data = cache.facts(path),path.read_bytes() # should the file change meanwhile, its facts won't be found
         facts['sha256'] = digest(data)
         photo = read(data, short=_decoded)
     except Exception as e:
@@ -107,33 +107,33 @@ def _look(path, recipe, sizes, folder, pick):
     else:
         img,(w,h) = photo.rgb8,photo.full_size
         facts |= dict(width=w, height=h, colourfulness=round(colourfulness(shrink(img, _small)), 2))
-        for s in () if _set_aside(facts, recipe, pick) else sizes:
-            _write_shrunk(img, facts['sha256'], s, recipe, folder)
+        for s in () if _set_aside(facts, cache.recipe, pick) else sizes: cache.keep(img, facts['sha256'], s)
     if facts['sha256']: write_json(at, facts)
     return facts
 
-def _known(path, recipe, sizes, folder, pick):
+def _known(path, cache, sizes, pick):
     "Facts about `path`, if they are kept, and with them every shrunken copy that is needed; else None."
-    try: facts = read_json(_facts_path(path, folder))
+    try: facts = read_json(cache.facts(path))
     except (OSError, FileError): return None
-    there = (_shrunk_path(facts['sha256'], s, recipe, folder).exists() for s in sizes)
-    if facts and (_set_aside(facts, recipe, pick) or all(there)): return facts
+    there = (cache.copy(facts['sha256'], s).exists() for s in sizes)
+    if facts and (_set_aside(facts, cache.recipe, pick) or all(there)): return facts
 
 # %% ../nbs/10_data.ipynb #f5b9a433
 def survey(
-    paths,          # of photographs
-    recipe,         # says what is too small and too grey, the zoom of the cache, and how many threads work
-    sizes,          # training sizes to keep shrunken copies for, pixels
-    folder=None,    # the cache; `data/cache` if None
-    pick=True       # set aside what is too small or nearly grey, too? Damaged ones always are
+    paths,       # of photographs
+    recipe,      # says what is too small and too grey, the zoom of the cache, and how many threads work
+    sizes,       # training sizes to keep shrunken copies for, pixels
+    folder=None, # the cache; `data/cache` if None
+    pick=True    # set aside what is too small or nearly grey, too? Damaged ones always are
 ) -> tuple[list[PhotoFile], dict[Path, str]]: # the good ones in the order of `paths`; the others, with the reason
     "Check each photograph and keep it shrunk for each training size. What the cache knows is not decoded again."
-    folder,sizes,paths = _cache(folder), sorted(set(sizes)), list(dict.fromkeys(map(Path, paths)))
-    facts = {p: _known(p, recipe, sizes, folder, pick) for p in paths}
+    cache,sizes,paths = _Cache(recipe, folder), sorted(set(sizes)), list(dict.fromkeys(map(Path, paths)))
+    facts = {p: _known(p, cache, sizes, pick) for p in paths}
     if todo := [p for p in paths if facts[p] is None]:
-        for d in folder.glob('*'): sweep(d)
-        look,few = lambda p: _look(p, recipe, sizes, folder, pick),len(todo) < _worth_a_bar
-        facts.update(zip(todo, in_threads(look, todo, recipe.source.workers, disable=few), strict=True))
+        for d in cache.folder.glob('*'): sweep(d)
+        found = in_threads(lambda p: _look(p, cache, sizes, pick), todo, recipe.source.workers,
+                           disable=len(todo) < _worth_a_bar)
+        facts.update(zip(todo, found, strict=True))
     aside = {p: r for p in paths if (r := _set_aside(facts[p], recipe, pick))}
     return [PhotoFile(p, **facts[p]) for p in paths if p not in aside], aside
 
@@ -144,18 +144,16 @@ def cached(
     folder=None # the cache; `data/cache` if None
 ) -> np.ndarray: # height × width × 3, uint8
     "The shrunken copy of `photo` for training at `size`, made anew if it is missing or unreadable."
-    try: return np.load(_shrunk_path(photo.sha256, size, recipe, folder), allow_pickle=False)
+    cache = _Cache(recipe, folder)
+    try: return np.load(cache.copy(photo.sha256, size), allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        img = read(photo.path, short=_decoded).rgb8
-        return _write_shrunk(img, photo.sha256, size, recipe, folder)
+        return cache.keep(read(photo.path, short=_decoded).rgb8, photo.sha256, size)
 
 # %% ../nbs/10_data.ipynb #a1cb662c
-def _square(centre, side):
-    "Matrices (n,3,3) from [-1,1]² to squares with `centre` (n,2: y,x) and `side` (n), in pixels."
+def _square(centre, side): # matrices (n,3,3) from [-1,1]² to squares with `centre` (n,2: y,x) and `side` (n), in pixels
     m = torch.diag_embed(torch.stack([side/2, side/2, torch.ones_like(side)], -1))
     m[:, :2, 2] = centre.flip(-1)
     return m
-
 def _tilt(t):
     "Homographies (n,3,3) from [-1,1]² into it, as seen by a camera that is tilted up or down by `t` (n), in (-1,1)."
     m = torch.diag_embed(torch.stack([1 - t.abs(), 1/(1 + t.abs()), torch.ones_like(t)], -1))
@@ -164,7 +162,6 @@ def _tilt(t):
 
 def _between(n, lo, hi): return lo + (hi-lo)*torch.rand(n)
 def _sometimes(n, p, most): return _between(n, -most, most) * (torch.rand(n) < p)
-
 def _views(sizes, how, train):
     "Homographies (n,3,3) from [-1,1]² to pixels of photographs of `sizes` (n,2: height,width): crop, flip, warp."
     n,hw,swap = len(sizes),torch.as_tensor(sizes, dtype=torch.float32),[1, 0, 2]
@@ -190,10 +187,8 @@ def _look_through(x, sizes, views, size):
     grid = torch.stack([px*2/W - 1, py*2/H - 1], -1)
     return F.grid_sample(x, grid, mode='bilinear', align_corners=False)
 
-def pad_batch(
-    photos # arrays height × width × 3, uint8, of any sizes
-) -> tuple[torch.Tensor, np.ndarray]: # (n,3,H,W) uint8, and the sizes (n,2: height,width)
-    "Photographs of different shapes as one batch, padded at the bottom and right."
+def pad_batch(photos): # arrays (h, w, 3), uint8, of any sizes
+    "One batch (n,3,H,W) of photographs, padded at the bottom and right, and their sizes (n,2: height,width)."
     sizes = np.array([p.shape[:2] for p in photos]) # stays on the CPU, where the random numbers are
     x = np.zeros((len(photos), *sizes.max(0), 3), dtype=np.uint8)
     for row,(h,w),p in zip(x, sizes, photos): row[:h, :w] = p
@@ -215,10 +210,8 @@ class Augment:
     size: int          # height and width of the result, pixels
     train: bool = True # augment? Otherwise the largest square in the middle
 
-    def __call__(self,
-        batch # photographs (n,3,H,W) uint8, padded at the bottom and right; and their sizes (n,2: height,width)
-    ) -> tuple[torch.Tensor, torch.Tensor]: # grey (n,1,size,size) and colour (n,3,size,size), float32 in [0,1]
-        "Random numbers come from torch's generator on the CPU alone."
+    def __call__(self, batch): # from `pad_batch`
+        "Grey (n,1,size,size) and colour (n,3,size,size), float32 in [0,1]; random numbers come from the CPU alone."
         (x,sizes),how = batch,self.recipe.augment
         colour = _look_through(x.float()/255, sizes, _views(sizes, how, self.train), self.size)
         if self.train and how.max_lighting: colour = _jitter(colour, how)
@@ -227,9 +220,7 @@ class Augment:
 
 # %% ../nbs/10_data.ipynb #e0fccb1d
 def _load(photos, size, recipe, folder): return pad_batch([cached(p, size, recipe, folder) for p in photos])
-
 def _as_is(res, b): return res # fastai's `retain` would look for types of its own to restore
-
 def colour_dls(
     sets,        # a `PhotoSets`
     stage,       # a `Stage`: size, batch and repeats
@@ -239,29 +230,27 @@ def colour_dls(
 ) -> DataLoaders: # of (grey (n,1,size,size), colour (n,3,size,size))
     "Training batches shuffled and augmented, an incomplete last one dropped; validation batches as they are."
     device = default_device() if device is None else torch.device(device)
-    gpu,load = device.type == 'cuda',partial(_load, size=stage.size, recipe=recipe, folder=_cache(folder))
+    gpu,photos = device.type == 'cuda',sets.train*stage.repeats
+    load = partial(_load, size=stage.size, recipe=recipe, folder=folder)
     common = dict(bs=stage.batch, device=device, num_workers=recipe.source.workers if gpu else 0, pin_memory=gpu,
                   create_batch=load, retain=_as_is)
-    photos = sets.train*stage.repeats
     full = len(photos) >= stage.batch # otherwise the only batch is an incomplete one
-    augment,look = (Augment(recipe, stage.size, train) for train in (True, False))
-    return DataLoaders(DataLoader(photos, shuffle=True, drop_last=full, after_batch=augment, **common),
-                       DataLoader(sets.valid, after_batch=look, **common), path=root(), device=device)
+    train = DataLoader(photos, shuffle=True, drop_last=full, after_batch=Augment(recipe, stage.size), **common)
+    valid = DataLoader(sets.valid, after_batch=Augment(recipe, stage.size, train=False), **common)
+    return DataLoaders(train, valid, path=root(), device=device)
 
 # %% ../nbs/10_data.ipynb #2ec19f2f
 def _held_out(photos, test_paths, test, faces):
     "`photos` without those of the test set, the faces, and second copies; and the reasons for those left out."
-    paths = {Path(p).resolve() for p in test_paths}
     known = {p.sha256: 'one of the fixed faces' for p in faces} | {p.sha256: 'in the test set' for p in test}
+    known |= {Path(p).resolve(): 'in the test set' for p in test_paths}
     kept,aside = [],{}
     for p in photos:
-        if p.path.resolve() in paths: aside[p.path] = 'in the test set'
-        elif p.sha256 in known: aside[p.path] = known[p.sha256]
+        if why := known.get(p.path.resolve()) or known.get(p.sha256): aside[p.path] = why
         else: kept.append(p); known[p.sha256] = f'second copy: of {p.path.name}'
     return kept,aside
 
-def _split(photos, recipe):
-    "`photos` as (train, valid): those validate whose hash of seed and content is lowest."
+def _split(photos, recipe): # `photos` as (train, valid): those validate whose hash of seed and content is lowest
     if len(photos) < 2:
         raise DataError(f'{len(photos)} usable photograph is too few: one is needed to train, another to validate.')
     lot = lambda p: digest(f'{recipe.photos.seed}:{p.sha256}')
@@ -270,10 +259,9 @@ def _split(photos, recipe):
     return [p for p in photos if p not in valid], [p for p in photos if p in valid]
 
 # %% ../nbs/10_data.ipynb #2d0b9e94
-def _tally(aside):
-    "How many photographs were set aside for which reason, most frequent first."
+def _tally(aside): # how many photographs were set aside for which reason, most frequent first
     return {f'set aside: {why}': n for why,n in Counter(r.split(':')[0] for r in aside.values()).most_common()}
-def _said(aside): return ', '.join(f'{n} {why}' for why,n in _tally(aside).items())
+def _said(counts): return ', '.join(f'{n} {what}' for what,n in counts.items())
 
 @dataclass(repr=False)
 class PhotoSets:
@@ -289,31 +277,26 @@ class PhotoSets:
         "How many photographs are in each set, and set aside for which reason."
         sets = {'training': self.train, 'validation': self.valid, 'test': self.test, 'fixed faces': self.faces}
         return {k: len(ps) for k,ps in sets.items()} | _tally(self.set_aside)
-
-    def __repr__(self): return f"{Path(self.source).name}: {', '.join(f'{n} {k}' for k,n in self.counts().items())}"
-
+    def __repr__(self): return f'{Path(self.source).name}: {_said(self.counts())}'
     def _repr_markdown_(self):
-        head = [f'| photographs: {Path(self.source).name} | |', '|---|---|']
-        return '\n'.join(head + [f'| {k} | {n} |' for k,n in self.counts().items()])
+        rows = [(f'photographs: {Path(self.source).name}', ''), ('---', '---'), *self.counts().items()]
+        return '\n'.join(f'| {what} | {n} |' for what,n in rows)
 
 # %% ../nbs/10_data.ipynb #39632f0c
 def _paths(source, test=False):
     "Photographs of `source` (a folder, `embedded`, or the name of a DIV2K set), to train on or to test with."
     if source == 'embedded':
         return [embedded()[n] for k in (['test'] if test else ['train', 'valid']) for n in _embedded_split[k]]
-    div2k = source.startswith('div2k-')
-    folder = fetch_div2k(source.removeprefix('div2k-'), 'valid' if test else 'train') if div2k else source
+    which = source.removeprefix('div2k-')
+    folder = source if which == source else fetch_div2k(which, 'valid' if test else 'train')
     if found := find(folder): return found
     raise DataError(f"There is no photograph in '{folder}' or its subfolders; give a folder that holds some.")
 
-def _test_paths(source):
-    "The photographs that training must not see."
+def _test_paths(source): # the photographs that training must not see
     if source.test not in ('auto', 'none'): return _paths(source.test, test=True)
     own = source.data == 'embedded' or source.data.startswith('div2k-') # do they come with a test set?
     return _paths(source.data, test=True) if own and source.test == 'auto' else []
-
-def _face_paths(source):
-    "Files of the recipe's fixed faces, in its order."
+def _face_paths(source): # files of the recipe's fixed faces, in its order
     known = embedded()
     if not (bad := [n for n in source.faces if n not in known]): return [known[n] for n in source.faces]
     raise DataError(f"faces: no embedded photograph is called {' or '.join(bad)}; choose from {', '.join(known)}.")
@@ -331,31 +314,16 @@ def photo_sets(
     faces,_ = survey(_face_paths(source), recipe, sizes, folder, pick=False)
     test,aside = survey(test_paths, recipe, (), folder, pick=False)
     if test_paths and not test:
-        raise DataError(f'No photograph of the test set {source.test} can be used ({_said(aside)}).')
+        raise DataError(f'No photograph of the test set {source.test} can be used ({_said(_tally(aside))}).')
     photos,more = survey(_paths(source.data), recipe, sizes, folder)
     photos,held = _held_out(photos, test_paths, test, () if inside else faces)
     aside |= more | held
-    if not photos: raise DataError(f'No photograph of {source.data} can be used ({_said(aside)}).')
+    if not photos: raise DataError(f'No photograph of {source.data} can be used ({_said(_tally(aside))}).')
     train,valid = ([p for p in photos if p.name in _embedded_split[k]] for k in ('train', 'valid'))
     if not (inside and train and valid): train,valid = _split(photos, recipe)
     return PhotoSets(train, valid, test, faces, aside, source.data)
 
 # %% ../nbs/10_data.ipynb #7ee1cdeb
-def _leads_out(m):
-    "Is member `m` of a zip file a link, or does its path lead out of the folder?"
-    name = PurePosixPath(m.filename.replace('\\', '/'))
-    return name.is_absolute() or ':' in m.filename or '..' in name.parts or stat.S_ISLNK(m.external_attr >> 16)
-
-def _photos_in(z):
-    "Members of the zip file `z` that are photographs; `DataError` if one is suspicious, or two have one name."
-    if bad := [m.filename for m in z.infolist() if _leads_out(m)]:
-        what = f'a link, or a path that leads out of the folder ({bad[0]!r})'
-        raise DataError(f"{z.filename} holds {what}; it was not unpacked.")
-    photos = [m for m in z.infolist() if m.filename.lower().endswith('.png') and not m.filename.startswith('__MACOSX/')]
-    if len({Path(m.filename).name.lower() for m in photos}) < len(photos):
-        raise DataError(f'{z.filename} holds two photographs of one name; it was not unpacked.')
-    return photos
-
 def _unzip(path, dest, expected):
     "Unpack the `expected` photographs of the zip file `path` into a new folder, `dest`, when all are there."
     temp = dest.with_name(f'.{dest.name}.unpacking')
@@ -363,11 +331,11 @@ def _unzip(path, dest, expected):
     try:
         temp.mkdir(parents=True)
         with zipfile.ZipFile(path) as z:
-            photos = _photos_in(z)
+            photos = {Path(n).name: n for n in z.namelist() if n.lower().endswith('.png') and '__MACOSX' not in n}
             if len(photos) != expected:
-                raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}.')
-            for m in progress(photos, desc='unpacking', disable=len(photos) < _worth_a_bar):
-                with z.open(m) as src, open(temp/Path(m.filename).name, 'wb') as out: shutil.copyfileobj(src, out)
+                raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
+            for name,n in progress(photos.items(), expected, desc='unpacking', disable=expected < _worth_a_bar):
+                with z.open(n) as src, open(temp/name, 'wb') as out: shutil.copyfileobj(src, out)
         os.replace(temp, dest)
     except zipfile.BadZipFile as e: raise DataError(f'{path} is damaged ({e}): delete it and try again.') from e
     except OSError as e: raise DataError(f"{path} can't be unpacked to {dest} ({reason(e)}).") from e
@@ -384,8 +352,7 @@ x2 valid 117763600 60eed9875c697df51204aa579e2a699e1d5215095788a097ff54dd17e2664
 x4 train 246914039 f006b837f4eb52b82909aa01478e6d6d199eefce932179491d0c9dbb706dde3a
 x4 valid 31505881 a50a5d1c4b88de4e8d300d8fb2b904c52fe93b2b298a4899697760d7cbb6d553'''.split('\n')[1:]
 
-def _archive(which, split, size, sha256):
-    "What DIV2K's set `which` (hr, x2, x4) `split` (train, valid) is made of."
+def _archive(which, split, size, sha256): # what DIV2K's set `which` `split` is made of
     folder = f'DIV2K_{split}_' + ('HR' if which == 'hr' else f'LR_bicubic/{which.upper()}')
     return Archive(folder.replace('/', '_') + '.zip', int(size), sha256, folder, dict(train=800, valid=100)[split])
 
@@ -404,8 +371,7 @@ def fetch_div2k(
     a,folder = DIV2K[which, split], Path(folder) if folder else root()/'data'
     dest,base = folder/a.folder, os.environ.get('COLOURISE_DIV2K_URL') or _url
     if dest.exists():
-        n = len(list(dest.glob('*.png')))
-        if n == a.count: return dest
+        if (n := len(list(dest.glob('*.png')))) == a.count: return dest
         raise DataError(f'{dest} holds {n} photographs instead of {a.count}: delete it to have it fetched again.')
     hint = ', or use a folder of photographs (data=FOLDER), or the embedded ones (data=embedded)'
     zipped = download(base.rstrip('/') + '/' + a.zip, folder/a.zip, a.sha256, a.bytes, hint)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ColouriseError', 'FileError', 'reason', 'out_of_memory', 'count', 'is_course', 'root', 'shown', 'near', 'replacing',
-           'sweep', 'write_atomic', 'write_json', 'read_json', 'link_or_copy', 'digest', 'data_url', 'bars_show',
-           'progress', 'in_threads', 'download', 'require']
+           'sweep', 'write_atomic', 'write_json', 'read_json', 'digest', 'data_url', 'bars_show', 'progress',
+           'in_threads', 'download', 'require']
 
 # %% ../nbs/behind/01_files.ipynb #23762852
-import base64, contextlib, errno, hashlib, importlib.util, json, os, re, secrets, shutil, sys, time
+import base64, contextlib, errno, hashlib, importlib.util, json, os, re, secrets, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fastcore.basics import IN_NOTEBOOK
@@ -18,8 +18,7 @@ class ColouriseError(Exception):
     "Something that the user can mend, said in one sentence."
     def _render_traceback_(self): return [f'{type(self).__name__}: {self}'] # what Jupyter shows instead of a traceback
 
-class FileError(ColouriseError):
-    "A file that can't be read, written or downloaded."
+class FileError(ColouriseError): "A file that can't be read, written or downloaded."
 
 def reason(error): # an exception
     "What `error` says about a file, in a few words and without its path."
@@ -35,11 +34,7 @@ def out_of_memory(error): # an exception
     if isinstance(error, OSError): return error.errno == errno.ENOMEM # its text may hold the name of a file
     return isinstance(error, MemoryError) or not isinstance(error, ColouriseError) and bool(_memory.search(str(error)))
 
-def count(
-    n,           # how many
-    noun,        # of what
-    plural=None  # more than one of it; `noun` with an s if None
-) -> str:
+def count(n, noun, plural=None): # how many; of what; more than one of it (`noun` with an s if None)
     "A number with its noun: 1 photograph, 3 photographs."
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
@@ -79,26 +74,17 @@ def replacing(path): # of the file to be written, whose folder is made; where a 
     finally: # one name of a file can't replace another of the same file: both stay
         with contextlib.suppress(OSError): temp.unlink(missing_ok=True)
 
-def sweep(
-    folder,  # a Path
-    age=3600 # seconds
-):
+def sweep(folder, age=3600): # a Path; seconds
     "Remove the temporary files in `folder` that killed processes left more than `age` ago."
     for p in folder.glob('.colourise-*'):
         with contextlib.suppress(OSError): p.stat().st_mtime < time.time() - age and p.unlink() # others may sweep, too
 
-def write_atomic(
-    path, # of the file
-    data  # bytes, or text, which becomes UTF-8
-):
+def write_atomic(path, data): # of the file; bytes, or text, which becomes UTF-8
     "Write `data` to `path`, whole or not at all."
     with replacing(path) as temp: temp.write_bytes(data.encode() if isinstance(data, str) else data)
 
 # %% ../nbs/behind/01_files.ipynb #26a304db
-def write_json(
-    path, # of the file
-    data  # dicts, lists, strings and numbers
-):
+def write_json(path, data): # of the file; dicts, lists, strings and numbers
     "Keep `data` as JSON in `path`, whole or not at all."
     write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False))
 
@@ -108,28 +94,13 @@ def read_json(path): # of the file
     except FileNotFoundError: return {}
     except (OSError, ValueError) as e: raise FileError(f"{shown(path)} can't be read ({reason(e)}): delete it.") from e
 
-def link_or_copy(
-    old, # a file that is there
-    new  # its second name
-):
-    "Make `new` another name of the file `old`, or a copy where the file system knows no links; atomic."
-    with replacing(new) as temp:
-        try: os.link(old, temp)
-        except OSError: shutil.copyfile(old, temp)
-
-def digest(
-    source,   # a Path, of a file; bytes; or text
-    digits=64 # of them
-) -> str:
+def digest(source, digits=64): # a Path, of a file; bytes; or text
     "The first hexadecimal `digits` of the SHA-256 of what `source` holds."
     if isinstance(source, Path):
         with open(source, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:digits]
     return hashlib.sha256(source.encode() if isinstance(source, str) else source).hexdigest()[:digits]
 
-def data_url(
-    data,             # bytes of a file
-    mime='image/jpeg' # its kind
-) -> str:
+def data_url(data, mime='image/jpeg'): # bytes of a file; their kind
     "`data` as an address that holds the file itself, so that a page needs no other file."
     return f'data:{mime};base64,{base64.b64encode(data).decode()}'
 
@@ -152,33 +123,25 @@ def progress(
     kwargs['disable'] = kwargs.get('disable') or not bars_show()
     return tqdm(items, desc, total, leave, unit=unit, **kwargs)
 
-def in_threads(
-    f,        # called with each item
-    items,    # in any order that you like
-    workers,  # threads
-    **options # of `progress`
-):
+def in_threads(f, items, workers, **options): # called with each item; how many threads; of `progress`
     "Results of `f` for each of `items`, in order; an error or Ctrl-C stops the rest."
     items,pool = list(items),ThreadPoolExecutor(workers)
     try: yield from progress(pool.map(f, items), len(items), **options)
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/behind/01_files.ipynb #db79b722
-def _wrong(path, sha256, size):
-    "What is wrong with the file at `path`, or None."
+def _wrong(path, sha256, size): # what is wrong with the file at `path`, or None
     if size is not None and (n := path.stat().st_size) != size: return f'has {n} bytes instead of {size}'
     if sha256 and not (d := digest(path)).startswith(sha256.lower()):
         return f'has the sha256 {d[:16]}… instead of {sha256[:16]}…'
-
-def _cause(error):
-    "Why a request failed, in a few words, and whether trying again is in vain."
+def _cause(error): # why a request failed, in a few words, and whether trying again is in vain
     import requests
-    code = getattr(error.response, 'status_code', 0)
-    if code: return f'the server answers {code}',code < 500 and code not in (408, 429)
+    if code := getattr(error.response, 'status_code', 0):
+        return f'the server answers {code}',code < 500 and code not in (408, 429)
     if isinstance(error, ValueError): return 'this is no address',True # requests' errors about URLs
     if isinstance(error, requests.Timeout): return 'the server is silent',False
-    broke = isinstance(error, requests.exceptions.ChunkedEncodingError)
-    return 'the connection broke off' if broke else 'no connection',False
+    if isinstance(error, requests.exceptions.ChunkedEncodingError): return 'the connection broke off',False
+    return 'no connection',False
 
 def download(
     url,         # http or https
@@ -213,10 +176,7 @@ def download(
     return dest
 
 # %% ../nbs/behind/01_files.ipynb #2196c878
-def require(
-    extra,   # of the package, such as `train`
-    *modules # that come with it
-):
+def require(extra, *modules): # of the package, such as `train`; that come with it
     "Raise `ColouriseError` with the line to type, unless all `modules` are there."
     missing = [m for m in modules if not importlib.util.find_spec(m)]
     what = f"-e '.[{extra}]'" if is_course(root()) else f"'colourise-unet[{extra}]'"

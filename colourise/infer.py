@@ -23,9 +23,7 @@ from .recipe import infer_defaults
 # %% ../nbs/75_infer.ipynb #db0b3244
 class InferError(ColouriseError): "No such device, too little memory, or an option that makes no sense."
 
-def folded(
-    state # arrays by name, as a checkpoint has them; the convolutions' weights are changed in place
-) -> dict: # arrays by name, as `unet.onnx` wants them
+def folded(state) -> dict: # arrays by name, of a checkpoint, changed in place; the same, as `unet.onnx` wants them
     "Weights in which each convolution does the work of the batch norm behind it, as `unet.fold_norms` does."
     state = {k: v for k,v in state.items() if not k.endswith('.num_batches_tracked')}
     for norm in [k.removesuffix('.running_var') for k in state if k.endswith('.running_var')]:
@@ -66,8 +64,7 @@ def _session(state, provider, quick):
 
 # %% ../nbs/75_infer.ipynb #181f36e9
 @contextmanager
-def _memory_for(what):
-    "Say in a sentence that the memory is too small for `what`."
+def _memory_for(what): # say in a sentence that the memory is too small for `what`
     try: yield
     except Exception as e:
         if not out_of_memory(e): raise
@@ -98,7 +95,6 @@ class Colouriser:
                 lost = f"The model {name} doesn't hold the weights that its header promises: copy it again."
                 if self.device == 'cpu': raise ModelError(lost) from e
                 raise InferError(f"The device '{device}' can't be used here ({reason(e)}); leave it out.") from e
-
     @classmethod
     def from_pretrained(cls,
         model=None,  # file, folder of a stage or of a run, http(s) address (perhaps with `#sha256=…`), or the default
@@ -124,22 +120,15 @@ def _options(header, render_size=None, flip=None, colour=1.):
         raise InferError(f'The amount of colour lies between 0 and 2, and 1 is as predicted; {colour} is not possible.')
     return int(size), (ours.flip if flip is None else flip)
 
-def render_shape(
-    w,   # width of a photograph, pixels
-    h,   # its height
-    size # render size: side of the square with the area of the rendered picture, pixels
-) -> tuple: # width and height at which it is rendered
+def render_shape(w, h, size): # width and height of a photograph; render size: side of a square of equal area, pixels
     "The area of `size`×`size` with the photograph's own aspect ratio."
     k = min(size/(w*h)**.5, max(1, _smallest/min(w, h))) # never enlarged, but for the tiny
     k = min(k, 16*size/max(w, h))                        # a line of a million pixels needn't be rendered in full
     return max(1, round(w*k)), max(1, round(h*k))
 
 # %% ../nbs/75_infer.ipynb #a60e48af
-def padded(
-    x,     # (h, w), grey
-    margin # pixels
-):         # the same with sides that are multiples of 32, and the two slices that cut it out again
-    "`x` reflected beyond each of its edges by at least `margin` pixels."
+def padded(x, margin): # grey, (h, w); pixels
+    "`x` reflected by at least `margin` pixels, to multiples of 32, and the two slices that cut it out again."
     extra = [-(s + 2*margin) % 32 for s in x.shape]
     pads = [(margin + e//2, margin + e - e//2) for e in extra]
     return np.pad(x, pads, mode='reflect'), tuple(slice(a, a+s) for (a,_),s in zip(pads, x.shape))
@@ -192,12 +181,8 @@ def colourise(self:Colouriser,
         return photo.with_colours(enlarge(photo.grey, self.render(photo, render_size, flip), colour))
 
 @patch
-def colourise_many(self:Colouriser,
-    photos,        # whatever `photo.read` reads
-    progress=True, # show a bar, where somebody would see it?
-    **options      # of `colourise`
-): # yields (photo, `Photograph`) in order, or (photo, `ColouriseError`) for one that can't be coloured
-    "Colour one photograph after the other; a bad one doesn't stop the rest."
+def colourise_many(self:Colouriser, photos, progress=True, **options): # as `colourise`; show a bar?
+    "Yields (photo, `Photograph`), or (photo, `ColouriseError`) for a bad one, which doesn't stop the rest."
     _options(self.header, **options)
     for p in bar(list(photos), disable=not progress):
         try: yield p, self.colourise(p, **options)

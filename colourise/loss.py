@@ -57,18 +57,14 @@ class VGGFeatures(nn.Module):
         self.register_buffer('mean', torch.tensor([0.485, 0.456, 0.406])[:, None, None]) # ImageNet's photographs, as
         self.register_buffer('std', torch.tensor([0.229, 0.224, 0.225])[:, None, None])  # VGG was trained on them
         self.requires_grad_(False).to(memory_format=torch.channels_last).eval()
-
     def train(self, mode=True): return super().train(False)
-
     def forward(self, x): # (B, 3, H, W), about [0, 1] → three tensors of 1/4, 1/8 and 1/16 of the side
         x,res = ((x - self.mean)/self.std).contiguous(memory_format=torch.channels_last),[]
         for layers in self.slices: res.append(x := layers(x))
         return res
 
 # %% ../nbs/30_loss.ipynb #dfc8e7c3
-def gram_matrix(
-    x # (B, C, H, W), activations
-) -> torch.Tensor: # (B, C, C), float32
+def gram_matrix(x) -> torch.Tensor: # activations, (B, C, H, W); (B, C, C), float32
     "How strongly each two channels fire together, wherever in the picture: XXᵀ/(CHW) (Gatys et al. 2016)."
     with torch.autocast(x.device.type, enabled=False):
         b,c,h,w = x.shape
@@ -78,9 +74,7 @@ def gram_matrix(
 # %% ../nbs/30_loss.ipynb #0ba4d7fd
 _squares = 32 # of the chroma plane, along R−Y and along B−Y, from −1 to 1
 
-def rarity(
-    target # (B, 3, H, W) RGB in [0, 1]
-) -> torch.Tensor: # weights (B, 1, H, W), of mean 1
+def rarity(target) -> torch.Tensor: # (B, 3, H, W) RGB in [0, 1]; weights (B, 1, H, W), of mean 1
     "How rare each pixel's colour is in the batch (after Zhang et al. 2016, who weigh by a fixed table of colours)."
     square = ((chroma(target)[:, ::2] + 1)*(_squares/2)).long().clamp(0, _squares-1)
     square = square[:, 0]*_squares + square[:, 1]
@@ -89,10 +83,7 @@ def rarity(
     return weight/weight.mean()
 
 # %% ../nbs/30_loss.ipynb #3ec79254
-def colourfulness_loss(
-    pred,  # (B, 3, H, W) RGB, about [0, 1]
-    target # (B, 3, H, W) RGB in [0, 1]
-) -> torch.Tensor: # a scalar: 0 where the predictions are as colourful as the targets, or more
+def colourfulness_loss(pred, target) -> torch.Tensor: # (B, 3, H, W) RGB, about [0, 1]; a scalar
     "How much colourfulness the predictions lack, in hundredths (after DDColor's term, which rewards any colour)."
     return (colourfulness(target) - colourfulness(pred)).clamp(min=0).mean()/100
 
@@ -146,7 +137,6 @@ class FeatureLoss(nn.Module):
         if not self.terms: raise ColouriseError('All terms of the loss have the weight 0: set pixel_weight = 1.')
         observer = VGGFeatures(vgg, seed) if any(t.name in ('feature', 'gram') for t in self.terms) else None
         object.__setattr__(self, 'vgg', observer) # no submodule: in no state_dict, and no optimiser could train it
-
     @classmethod
     def from_recipe(cls, recipe): # a `Recipe`
         "The loss that `recipe` describes."
@@ -154,10 +144,7 @@ class FeatureLoss(nn.Module):
 
 # %% ../nbs/30_loss.ipynb #d45efa26
 @patch
-def forward(self:FeatureLoss,
-    pred,  # (B, 3, H, W) RGB, about [0, 1]
-    target # (B, 3, H, W) RGB in [0, 1]
-) -> torch.Tensor: # a scalar, float32
+def forward(self:FeatureLoss, pred, target): # (B, 3, H, W) RGB, about [0, 1]
     "The sum of the weighted terms; as a side effect `parts` has them by name, detached."
     if pred.shape != target.shape:
         raise ColouriseError(f'The loss compares pictures of one shape, not {[*pred.shape]} with {[*target.shape]}.')

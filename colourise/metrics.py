@@ -18,22 +18,15 @@ from .colour import LUMA, as_rgb, colourfulness, lab_ab
 from .files import count
 
 # %% ../nbs/40_metrics.ipynb #7d231f61
-def delta_e00_map(
-    pred, truth # a picture, and what it should be, of the same size
-) -> np.ndarray: # H×W, 0 where the colours are equal; black against white is 100
-    "CIEDE2000 colour difference of each pixel, D65/2° (Sharma, Wu and Dalal 2005)."
+def delta_e00_map(pred, truth) -> np.ndarray: # a picture, and what it should be, of the same size; H×W
+    "CIEDE2000 colour difference of each pixel, D65/2° (Sharma, Wu and Dalal 2005): 0 to 100, black against white."
     return deltaE_ciede2000(rgb2lab(as_rgb(truth)), rgb2lab(as_rgb(pred)))
-
-def delta_e00(
-    pred, truth # a picture, and what it should be, of the same size
-) -> float: # 0 for equal pictures; black against white is 100
+def delta_e00(pred, truth) -> float: # a picture, and what it should be, of the same size
     "Mean CIEDE2000 colour difference over the pixels."
     return float(delta_e00_map(pred, truth).mean())
 
 # %% ../nbs/40_metrics.ipynb #5adea17b
-def grey_picture(
-    x # a picture
-) -> np.ndarray: # H×W×3 in [0,1], three equal channels
+def grey_picture(x) -> np.ndarray: # a picture; H×W×3 in [0,1], three equal channels
     "The photograph without its colours: the baseline of every score."
     return np.repeat((as_rgb(x) @ LUMA)[..., None], 3, axis=2)
 
@@ -41,16 +34,12 @@ def grey_picture(
 _sectors = dict(red=(0, 60), yellow=(60, 105), green=(105, 180), blue=(180, 300)) # degrees of hue in Lab
 _clear,_faint,_near = 12, 6, 30 # C*ab of true colour, and of any colour; degrees that a hue may be off
 
-def _hues(x):
-    "Hue in degrees and C*ab of each pixel of a picture."
+def _hues(x): # hue in degrees and C*ab of each pixel of a picture
     a,b = lab_ab(as_rgb(x).reshape(-1, 3))
     return np.degrees(np.arctan2(b, a)) % 360, np.hypot(a, b)
-
-def _histogram(xs):
-    "Shares of the hues among the coloured pixels of pictures, all together."
+def _histogram(xs): # shares of the hues among the coloured pixels of pictures, all together
     n = sum(np.histogram(h[c >= _faint], 36, (0, 360))[0] for h,c in map(_hues, xs))
     return n/max(n.sum(), 1)
-
 def hue_accuracies(
     preds, truths # pictures, and what they should be
 ) -> dict: # sector → share, 0 to 1; NaN if the truths have nothing of that sector
@@ -62,15 +51,11 @@ def hue_accuracies(
         right,of = right + [hit[w].sum() for w in within],of + [w.sum() for w in within]
     with np.errstate(invalid='ignore'): return dict(zip(_sectors, (right/of).tolist()))
 
-def balanced_hue_accuracy(
-    preds, truths # pictures, and what they should be
-) -> float: # 0 to 1; beside it belongs `best_single_hue`
+def balanced_hue_accuracy(preds, truths) -> float: # pictures, and what they should be; 0 to 1
     "How often the hue is right, each sector of hues counting the same."
     return float(np.nanmean([*hue_accuracies(preds, truths).values()]))
 
-def best_single_hue(
-    truths # pictures
-) -> float: # 0 to 1
+def best_single_hue(truths) -> float: # pictures; 0 to 1
     "Balanced hue accuracy of one tint over everything, of the luckiest hue (in whole degrees)."
     true = [h[c >= _clear] for h,c in map(_hues, truths)]
     n = sum(np.bincount(h.astype(int), minlength=360) for h in true) # a tint of d° is right from d-30° to d+30°
@@ -78,31 +63,23 @@ def best_single_hue(
     near = [np.convolve(np.r_[s[-_near:], s, s[:_near]], np.ones(2*_near), 'valid')/s.sum() for s in sectors if s.any()]
     return float(np.mean(near, axis=0).max())
 
-def hue_distance(
-    preds, truths # pictures, and what they should be
-) -> float: # 0: each hue is as common as in the truths; 1: none in common
-    "Total variation distance between the histograms of predicted and true hues."
+def hue_distance(preds, truths) -> float: # pictures, and what they should be
+    "Total variation distance between the histograms of predicted and true hues: 0 equally common, 1 none in common."
     return float(np.abs(_histogram(preds) - _histogram(truths)).sum()/2)
 
-def is_sepia(
-    pred, truth # a picture, and what it should be
-) -> bool:
+def is_sepia(pred, truth) -> bool: # a picture, and what it should be
     "Do 80 % of the coloured pixels lie within 60° of hue, though the truth's don't? Or is there hardly any colour?"
     shares = [_histogram([x]) for x in (pred, truth)] # 6 neighbouring bins of 36
     one,true = (sum(np.roll(s, k) for k in range(6)).max() > .8 - 1e-9 for s in shares)
     return bool(one and not true or colourfulness(pred) < 10)
 
 # %% ../nbs/40_metrics.ipynb #c0c76fd8
-def psnr(
-    pred, truth # a picture, and what it should be, of the same size
-) -> float: # decibels; infinite for equal pictures
-    "Peak signal-to-noise ratio of RGB."
+def psnr(pred, truth) -> float: # a picture, and what it should be, of the same size
+    "Peak signal-to-noise ratio of RGB in decibels; infinite for equal pictures."
     with np.errstate(divide='ignore'): return float(peak_signal_noise_ratio(as_rgb(truth), as_rgb(pred), data_range=1))
 
-def ssim(
-    pred, truth # a picture, and what it should be, of the same size
-) -> float: # -1 to 1, 1 for equal pictures; NaN below 11×11 pixels
-    "Structural similarity, mean over the channels: 11×11 Gaussian window, σ = 1.5 (Wang et al. 2004)."
+def ssim(pred, truth) -> float: # a picture, and what it should be, of the same size; 1 for equal ones
+    "Structural similarity, mean over the channels: 11×11 Gaussian window (else NaN), σ = 1.5 (Wang et al. 2004)."
     a,b = as_rgb(truth),as_rgb(pred)
     if min(a.shape[:2]) < 11: return float('nan')
     window = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
@@ -120,11 +97,8 @@ def lpips_network():
 lpips_hint = ("LPIPS is not available: it needs AlexNet's weights, which  python -c \"import torchvision; "
               "torchvision.models.alexnet(weights='DEFAULT')\"  fetches.")
 
-def lpips(
-    pred, truth, # a picture, and what it should be, of the same size
-    network      # from `lpips_network`
-) -> float: # 0 for equal pictures, about 1 for very different ones
-    "Learned perceptual distance (Zhang et al. 2018)."
+def lpips(pred, truth, network) -> float: # a picture, and what it should be, of the same size; from `lpips_network`
+    "Learned perceptual distance (Zhang et al. 2018): 0 for equal pictures, about 1 for very different ones."
     import torch
     a,b = (torch.from_numpy(as_rgb(x)).float().permute(2, 0, 1)[None] for x in (pred, truth))
     with torch.no_grad(): return network(a, b).item()
@@ -139,18 +113,13 @@ def measure(
                 lpips=lpips(pred, truth, network) if network else None,
                 colourfulness=colourfulness(pred), colourfulness_absolute=colourfulness(pred, absolute=True))
 
-def delta_cf(
-    preds, truths # colourfulness of each prediction, and of each truth
-) -> dict: # of_means: |mean pred − mean truth|; mean_of: mean of |pred − truth|
-    "Both forms of ΔCF, on the scale of 0 to 255."
+def delta_cf(preds, truths) -> dict: # colourfulness of each prediction, and of each truth
+    "Both forms of ΔCF: of_means, |mean pred − mean truth|, and mean_of, the mean of |pred − truth|."
     d = np.asarray(preds, float) - np.asarray(truths, float)
     return dict(of_means=float(abs(d.mean())), mean_of=float(np.abs(d).mean()))
 
 # %% ../nbs/40_metrics.ipynb #69de1ecd
-def score(
-    preds, truths, # pictures, and what they should be
-    names=None     # of the photographs
-): # a pandas DataFrame, one row a photograph
+def score(preds, truths, names=None): # pictures; what they should be; of the photographs. A DataFrame, one row each
     "ΔE00 and colourfulness of each prediction, beside the grey baseline's ΔE00 and the truth's colourfulness."
     import pandas as pd
     rows = [dict(delta_e00=delta_e00(p, t), delta_e00_grey=delta_e00(grey_picture(t), t),

@@ -15,15 +15,12 @@ from . import __version__
 from .files import FileError, digest, download, replacing, root, shown
 
 # %% ../nbs/behind/05_modelfile.ipynb #0885f3b9
-class ModelError(FileError):
-    "A model that can't be found, read or used."
+class ModelError(FileError): "A model that can't be found, read or used."
 
 _scale = '.scale' # ends the name of the numbers that packed weights are to be multiplied by
 _worth_packing = 10_000 # weights; smaller layers stay as they are, above all the last one, which sets every pixel
 
-def pack(
-    state # arrays by name
-) -> dict: # the same in about a quarter of the room
+def pack(state) -> dict: # arrays by name; the same in about a quarter of the room
     "Weights of convolutions as integers from −127 to 127, with a scale for each output channel; all else as it is."
     res = {}
     for k,v in state.items():
@@ -32,9 +29,7 @@ def pack(
         res[k],res[k + _scale] = np.rint(v/scale.reshape(-1, *[1]*(v.ndim-1))).astype(np.int8),scale
     return res
 
-def unpack(
-    state # from `pack`, or any other arrays by name
-) -> dict: # float32, but for whole numbers such as counters
+def unpack(state) -> dict: # from `pack`, or any other arrays by name; float32, but for whole numbers such as counters
     "What `pack` packed, and floats of 16 or 64 bits, in float32; other arrays stay as they are."
     res = {}
     for k,v in state.items():
@@ -65,9 +60,7 @@ def write_model(
 # %% ../nbs/behind/05_modelfile.ipynb #10c59873
 _ours = 'name a model that training wrote (`model.safetensors`)'
 
-def read_header(
-    path # of a file that `write_model` wrote
-) -> dict: # format, arch, input, output, version, and what training added
+def read_header(path) -> dict: # of a file that `write_model` wrote; format, arch, …, and what training added
     "What a model file says about itself, without reading its weights."
     if not Path(path).is_file(): raise ModelError(f'There is no model file {shown(path)}: train one first, or {_ours}.')
     try:
@@ -82,9 +75,7 @@ def read_header(
                      f'{__version__} of this package does not know, or gave up: update it, or {_ours}.')
 
 # %% ../nbs/behind/05_modelfile.ipynb #444aa08a
-def read_model(
-    path # of a file that `write_model` wrote
-) -> tuple: # arrays by name (float32, the counters of batch norms int64), which may be changed in place; and the header
+def read_model(path) -> tuple: # of a file that `write_model` wrote; arrays by name, which may be changed; its header
     "Weights and header of a model file; a foreign, truncated or broken one is refused with one sentence."
     header = read_header(path)
     try:
@@ -99,17 +90,14 @@ def read_model(
 
 # %% ../nbs/behind/05_modelfile.ipynb #4d53d684
 def _is_url(model): return str(model).startswith(('http://', 'https://'))
-
-def _fetched(url):
-    "The file behind `url`, downloaded once; its sha256 is checked if the address ends in `#sha256=…`."
+def _fetched(url): # the file behind `url`, downloaded once; its sha256 is checked if the address ends in `#sha256=…`
     from pooch import os_cache # here, because it takes a while
     address,_,wanted = url.partition('#sha256=')
     dest = os_cache('colourise')/f'{digest(address, 16)}.safetensors'
     try: return download(address, dest, sha256=wanted)
     except FileError as e: raise ModelError(str(e)) from e
 
-def _in_folder(folder):
-    "The model in the `folder` of a stage, or that of the last stage in the folder of a run."
+def _in_folder(folder): # the model in the `folder` of a stage, or that of the last stage in the folder of a run
     number = lambda p: int(re.sub(r'\D', '', p.parent.name) or 0)
     found = [p for p in (folder/'model.safetensors', *folder.glob('stage*/model.safetensors')) if p.is_file()]
     if found: return max(found, key=lambda p: (p.parent != folder, number(p)))
@@ -125,27 +113,22 @@ def find_model(
     if not model and str(default or 'none').lower() != 'none':
         model = default if _is_url(default) else Path(find_spec('colourise').origin).parent/default
     if not model or str(model).lower() == 'none':
-        found = sorted(root().glob('runs/*/stage*/model.safetensors'), key=lambda p: p.stat().st_mtime)
-        here = f' The newest one here is {shown(found[-1]).as_posix()}.' if found else ''
+        found = sorted(root().glob('runs/*/stage*/model.safetensors'), key=lambda p: p.stat().st_mtime)[-1:]
+        here = ''.join(f' The newest one here is {shown(p).as_posix()}.' for p in found)
         raise ModelError('There is no default model: train one (colourise-train --preset sample), '
                          f'and name it with --model FILE or COLOURISE_MODEL.{here}')
     if _is_url(model): return _fetched(str(model))
     return _in_folder(path) if (path := Path(model).expanduser()).is_dir() else path
 
 # %% ../nbs/behind/05_modelfile.ipynb #33c257fa
-def model_name(
-    header,   # of a model
-    path=None # of its file
-) -> str:     # such as `cpu/stage5-0123abcd`
-    "What to call a model: preset, stage, and the first digits of its file's sha256."
+def model_name(header, path=None) -> str: # of a model; of its file
+    "What to call a model, such as `cpu/stage5-0123abcd`: preset, stage, and the first digits of its file's sha256."
     recipe = header.get('recipe')
     words = [recipe.get('preset') if isinstance(recipe, dict) else None, header.get('stage')]
     name = '/'.join(re.sub(r'[^\w.+-]+', '_', w)[:40] for w in words if isinstance(w, str) and w)
     return name + (f'-{digest(Path(path), 8)}' if path else '')
 
-def trained_size(
-    header # of a model
-) -> int:  # pixels
+def trained_size(header) -> int: # of a model; pixels
     "The side of the pictures on which the last stage of a model was trained; 256 if its header doesn't tell."
     try: return next(int(s['size']) for s in header['recipe']['stages'] if s['name'] == header['stage'])
     except (KeyError, TypeError, ValueError, StopIteration): return 256

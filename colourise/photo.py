@@ -20,8 +20,7 @@ from .colour import luma
 from .files import ColouriseError, FileError, out_of_memory, reason, write_atomic
 
 # %% ../nbs/behind/03_photo.ipynb #eb5fc689
-class PhotoError(FileError):
-    "A photograph that can't be read, found or written."
+class PhotoError(FileError): "A photograph that can't be read, found or written."
 
 FORMATS = {'.png': 'png', '.webp': 'webp', '.tif': 'tiff', '.tiff': 'tiff'} # that we write
 FORMATS |= dict.fromkeys(('.jpg', '.jpeg', '.jpe', '.jfif'), 'jpeg')
@@ -55,13 +54,15 @@ _packages = {'skimage/data': 'astronaut.png chelsea.png coffee.png rocket.jpg mo
 
 def embedded() -> dict[str, Path]: # name to file
     "The eight colour photographs inside scikit-image, scikit-learn and matplotlib, none of which is imported."
-    def inside(place, file):
-        package,*parts = place.split('/')
-        for d in getattr(find_spec(package), 'submodule_search_locations', None) or []:
-            if (p := Path(d, *parts, file)).is_file(): return p
-        raise PhotoError(f'Photograph {file} is missing from the package {package}; install it again with pip, '
+    found = {}
+    for place,names in _packages.items():
+        package,_,inside = place.partition('/')
+        top = (getattr(find_spec(package), 'submodule_search_locations', None) or ['.'])[0]
+        found |= {p.stem: p for p in (Path(top, inside, n) for n in names.split())}
+        if not (lost := [p.name for p in found.values() if not p.is_file()]): continue
+        raise PhotoError(f'Photograph {lost[0]} is missing from the package {package}; install it again with pip, '
                          'or give a folder of photographs.')
-    return {Path(f).stem: inside(place, f) for place,files in _packages.items() for f in files.split()}
+    return found
 
 # %% ../nbs/behind/03_photo.ipynb #fb4d76d9
 _E,_I = ExifTags.Base,ExifTags.IFD
@@ -85,12 +86,10 @@ def _exif_bytes(exif): return exif.tobytes() if len(exif) or any(map(exif.get_if
 
 # %% ../nbs/behind/03_photo.ipynb #17f8bfbd
 def _to_8(a): return a if a.dtype == np.uint8 else ((a - (a >> 8) + 128) >> 8).astype(np.uint8) # rounded
-
 @cache
 def _srgb_bytes(): # the profile as a file holds it, without the time at which it was made
     b = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     return b[:24] + struct.pack('>6H', 2000, 1, 1, 0, 0, 0) + b[36:]
-
 def _as_image(rgb):
     "`rgb` (H, W, 3), uint8, as Pillow has it; not copied where each pixel has a fourth byte, as from `colour.enlarge`."
     four = rgb.base
@@ -116,6 +115,9 @@ class Photograph:
     see_through = property(lambda self: self.alpha is not None and self.alpha.min() < 2**(8*self.alpha.itemsize) - 1)
     def __post_init__(self): self.full_size = self.full_size or self.size
     def __repr__(self): return f'{self.name}: {self.size[0]}×{self.size[1]}, {self.bits} bits, {self.format}'
+    def with_colours(self, rgb): return replace(self, rgb=rgb, notes=[*self.notes])
+    def _repr_jpeg_(self): return None if self.see_through else jpeg(self.rgb8)
+    def _repr_png_(self): return self.image._repr_png_() if self.see_through else None
     @property
     def image(self):
         "With 8 bits, `RGB` (`L` without colours), perhaps with `A`; `.info` holds what belongs into a file."
@@ -129,9 +131,6 @@ class Photograph:
         "Mode `RGB`, as training sees it: transparency over white; grey if there are no colours."
         if self.alpha is None: return self.image.convert('RGB')
         return Image.alpha_composite(Image.new('RGBA', self.size, 'white'), self.image.convert('RGBA')).convert('RGB')
-    def with_colours(self, rgb): return replace(self, rgb=rgb, notes=[*self.notes])
-    def _repr_jpeg_(self): return None if self.see_through else jpeg(self.rgb8)
-    def _repr_png_(self): return self.image._repr_png_() if self.see_through else None
 
 # %% ../nbs/behind/03_photo.ipynb #36c49947
 _readable = 'JPEG MPO PNG WEBP TIFF GIF BMP PPM JPEG2000 AVIF HEIF'.split()
@@ -149,8 +148,7 @@ def _quiet():
         with _lock:
             if last := _calls.pop(): last.__exit__(None, None, None)
 
-def _opened(file, name):
-    "`file` (open, binary) as a PIL image; by its content, whatever it is called."
+def _opened(file, name): # `file` (open, binary) as a PIL image; by its content, whatever it is called
     file.seek(0); head = file.read(12); file.seek(0)
     if not head: raise PhotoError(f'{name} is empty; replace it or take it away.')
     if head[4:8] == b'ftyp' and head[8:12] in _heif_brands:
@@ -161,15 +159,11 @@ def _opened(file, name):
     logging.getLogger('PIL').addHandler(_silent) # what it logs about damaged files would else go to the terminal
     return Image.open(file, formats=[f for f in _readable if f in Image.OPEN])
 
-def _name(photo):
-    "What to call `photo` in a sentence."
-    n = photo
-    if not isinstance(n, (str, os.PathLike)): n = getattr(photo, 'filename', None) or getattr(photo, 'name', None)
-    n = os.fsdecode(n) if isinstance(n, (str, os.PathLike)) and n else 'the picture'
-    return n if n.isprintable() else ascii(n)[1:-1]
-
-def _stream(photo, name):
-    "`photo` (bytes, a binary file object, or a path) as an open file that can seek."
+def _name(photo): # what to call `photo` in a sentence
+    for n in (photo, getattr(photo, 'filename', None), getattr(photo, 'name', None)):
+        if isinstance(n, (str, os.PathLike)) and (n := os.fsdecode(n)): return n if n.isprintable() else ascii(n)[1:-1]
+    return 'the picture'
+def _stream(photo, name): # `photo` (bytes, a binary file object, or a path) as an open file that can seek
     data = photo.read() if hasattr(photo, 'read') else photo
     if isinstance(data, (bytes, bytearray, memoryview)): return io.BytesIO(data)
     if hasattr(photo, 'read'): raise PhotoError(f'{name} gives text instead of bytes: open it in binary mode.')
@@ -280,8 +274,7 @@ def _photograph(img, name, again, colours, full):
     camera.update({k: v for k,v in new.items() if k in camera})
     return Photograph(*channels, exif, img.format, notes, name, dpi, full)
 
-def _read(photo, name, colours, short):
-    "`read` without its sentences."
+def _read(photo, name, colours, short): # `read` without its sentences
     if isinstance(photo, np.ndarray):
         photo = _of_array(photo)
         if photo.dtype == np.uint16: return Photograph(*_channels(None, photo, [], colours), name=name)
@@ -319,25 +312,20 @@ def read(
         raise PhotoError(f"{name} can't be read as a photograph ({reason(e)}); {todo}.") from e
 
 # %% ../nbs/behind/03_photo.ipynb #0ad486b3
-def as_format(
-    wanted # 'jpeg', 'jpg', '.JPEG', 'tif', …
-) -> str:  # 'jpeg', 'png', 'webp' or 'tiff'
-    "The format that is written under the name or extension `wanted`."
+def as_format(wanted) -> str: # 'jpeg', 'jpg', '.JPEG', 'tif', …
+    "The format that is written under the name or extension `wanted`: 'jpeg', 'png', 'webp' or 'tiff'."
     if f := FORMATS.get('.' + str(wanted).lower().removeprefix('.')): return f
     raise PhotoError(f"'{wanted}' is no format that is written: choose one of jpeg, png, webp, tiff.")
-
-def _unfit(photograph, fmt):
-    "Why `photograph` can't be saved as `fmt`, or None."
-    longest = dict(jpeg=65500, webp=16383).get(fmt, 2**31) # side in pixels that the format can hold
-    if max(photograph.size) > longest: return f'{fmt.upper()} holds at most {longest} pixels a side'
+def _unfit(photograph, fmt): # why `photograph` can't be saved as `fmt`, or None
+    longest = dict(jpeg=65500, webp=16383).get(fmt) # side in pixels that the format can hold
+    if longest and max(photograph.size) > longest: return f'{fmt.upper()} holds at most {longest} pixels a side'
     if fmt == 'jpeg' and photograph.see_through: return 'JPEG knows no transparency'
-
 def output_format(
     photograph, # a `Photograph`; if the wanted format can't hold it, that is added to its notes
     wanted=None # 'jpeg', 'png', 'webp', 'tiff', or an extension; None: as its file, if that can be written
 ) -> str:       # 'jpeg', 'png', 'webp' or 'tiff'; PNG where the wanted one can't hold it
     "The format in which the coloured `photograph` is to be saved."
-    own = dict(JPEG='jpeg', MPO='jpeg', HEIF='jpeg', AVIF='jpeg', JPEG2000='jpeg', WEBP='webp', TIFF='tiff')
+    own = dict.fromkeys('JPEG MPO HEIF AVIF JPEG2000'.split(), 'jpeg') | dict(WEBP='webp', TIFF='tiff')
     fmt = as_format(wanted) if wanted else own.get(photograph.format, 'png')
     if why := _unfit(photograph, fmt): photograph.notes.append(f'saved as PNG, because {why}')
     return 'png' if why else fmt
@@ -356,8 +344,7 @@ def _marked(exif, mark, fmt):
         exif[_E.Software] = said
     return exif
 
-def _png_16(a, exif, dpi, icc):
-    "A PNG file with the 16 bits of `a` (h, w, 1 to 4), which Pillow can't write in colour."
+def _png_16(a, exif, dpi, icc): # A PNG file with the 16 bits of `a` (h, w, 1 to 4), which Pillow can't write in colour
     h,w,n = a.shape; b = a.astype('>u2').view(np.uint8).reshape(h, -1)
     rows = np.concatenate([np.ones((h, 1), np.uint8), b], 1)
     rows[:, 1+2*n:] -= b[:, :-2*n] # 1: each byte is stored as its difference from the pixel before
@@ -379,8 +366,7 @@ def _tiff_16(a, tags, dpi, icc):
     ifd.save(file)
     return file.getvalue() + a.astype('<u2').tobytes()
 
-def _encoded(p, fmt, quality, mark):
-    "The file that holds the photograph `p`, as bytes."
+def _encoded(p, fmt, quality, mark): # the file that holds the photograph `p`, as bytes
     exif,icc,file = _marked(p.exif, mark, fmt),_srgb_bytes() if p.rgb is not None else None,io.BytesIO()
     tags = {**exif} | {i: exif.get_ifd(i) for i in _parts if exif.get_ifd(i)}
     if p.bits == 16 and fmt in ('png', 'tiff'):
@@ -416,22 +402,15 @@ def write(
     except Exception as e: raise PhotoError(f"{name} can't be written ({reason(e)}); choose another place.") from e
 
 # %% ../nbs/behind/03_photo.ipynb #a0f6b6da
-def shrink(
-    img,   # PIL image, RGB
-    short  # longest that its short side may be, pixels
-) -> np.ndarray: # height × width × 3, uint8
+def shrink(img, short) -> np.ndarray: # PIL image, RGB; longest that its short side may be, pixels; (h, w, 3), uint8
     "`img` shrunk to a short side of at most `short`, its long side cut to twice that at most; never enlarged."
-    w,h = img.size
-    s = min(w, h); k = min(1, short/s)
+    (w,h),s = img.size,min(img.size)
     cw,ch = min(w, 2*s), min(h, 2*s)
     box = (w-cw)/2, (h-ch)/2, (w+cw)/2, (h+ch)/2
-    size = max(1, round(cw*k)), max(1, round(ch*k))
+    size = [max(1, round(c*min(1, short/s))) for c in (cw, ch)]
     return np.asarray(img.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
 
-def compare(
-    before, # PIL image
-    after   # PIL image of the same size
-) -> Image.Image: # `RGB`, both beside each other
+def compare(before, after) -> Image.Image: # PIL images of the same size; `RGB`
     "Before and after; what is transparent becomes white."
     gap = max(2, before.width//100)
     out = Image.new('RGB', (before.width + gap + after.width, max(before.height, after.height)), 'white')
@@ -439,10 +418,7 @@ def compare(
     out.paste(after, (before.width + gap, 0), after if after.mode == 'RGBA' else None)
     return out
 
-def jpeg(
-    img,       # PIL image
-    quality=85 # 1 to 100
-) -> bytes:
+def jpeg(img, quality=85) -> bytes: # PIL image; 1 to 100
     "`img` as a JPEG file, with nothing but its pixels in it."
     file = io.BytesIO()
     (img if img.mode in ('L', 'RGB') else img.convert('RGB')).save(file, 'JPEG', quality=quality)

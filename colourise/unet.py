@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['imagenet_at_hand', 'fetch_weights', 'GreyConv', 'resnet_body', 'colour_unet', 'unet_groups', 'save_model',
-           'load_model', 'channels_last', 'fold_norms', 'export_graph']
+           'load_model', 'channels_last', 'fold_norms']
 
 # %% ../nbs/20_unet.ipynb #ed9cfe20
-import io, warnings, torch
-from functools import partial
+import warnings, torch
 from pathlib import Path
 from safetensors.numpy import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
-from .files import download, require, root, shown, write_atomic
+from .files import download, root, shown
 from .modelfile import ModelError, read_model, unpack, write_model
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
@@ -25,8 +24,7 @@ with warnings.catch_warnings():
 _networks = dict(resnet34=('backbone', ('conv1.', 'bn1.', 'layer')), # the recipe's word for it, and what we use of it
                  vgg16=('vgg', 'features.'), vgg16_bn=('vgg', 'features.'))
 
-def _read_weights(path):
-    "Tensors by name from a `.safetensors` or a `.pth` file; nothing is unpickled into objects."
+def _read_weights(path): # tensors by name from a `.safetensors` or a `.pth` file; nothing is unpickled into objects
     try:
         if path.suffix == '.safetensors': return {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
         state = torch.load(path, map_location='cpu', weights_only=True)
@@ -43,7 +41,6 @@ def _as_torchvision(state):
     "Names as torchvision gives them, also for the body of one of our U-Nets (`layers.0.4.1.…` is `layer1.1.…`)."
     parts = [(k.split('.'), v) for k,v in state.items() if k.startswith('layers.0.')]
     return {'.'.join([_children.get(p[2], p[2]), *p[3:]]): v for p,v in parts} or state
-
 def _select(state, name, path):
     "The weights of `state` that network `name` needs; raises `ModelError` if they belong to another network."
     if name.startswith('vgg16') and 'features.2.weight' in state: name = 'vgg16' # there `vgg16_bn` has a ReLU
@@ -85,7 +82,6 @@ class GreyConv(nn.Conv2d):
     "A colour network's first convolution for one grey channel in [0, 1], which it normalises itself."
     mean,std = 0.449,0.226 # of ImageNet's photographs, averaged over red, green and blue
     def forward(self, x): return super().forward((x - self.mean)/self.std)
-
     @classmethod
     def from_colour(cls, conv): # a convolution of 3 channels, or of 1 that is to be copied
         "The convolution that does to grey what `conv` does to that grey in all its channels."
@@ -132,7 +128,7 @@ def unet_groups(model): # from `colour_unet`
 def save_model(
     model,        # from `colour_unet`
     path,         # a `.safetensors` file, whose folder is made
-    packed=False, # weights of 8 bits, for passing a model on: a quarter of the size, too coarse to go on training with
+    packed=False, # weights of 8 bits? See `write_model`
     **header      # what else to record: recipe, stage, data, metrics, … (whatever JSON can hold)
 ) -> Path:        # the file
     "Write the weights with a header that says what they are, whole or not at all."
@@ -162,35 +158,3 @@ def fold_norms(model): # in eval mode; changed for good, and no longer fit for t
             model._modules[a],model._modules[b] = fuse_conv_bn_eval(conv, norm),nn.Identity()
     for m in model.children(): fold_norms(m)
     return model
-
-# %% ../nbs/20_unet.ipynb #0f750257
-def _windowed(net, x, window):
-    "What `net` paints of `x` (1, 1, H, W) in a window: top, bottom, left and right, in pixels of half the size."
-    grey,(top,bottom,left,right) = x,window.unbind()
-    for i,layer in enumerate(net.layers):
-        if i == 8: x,grey = x[:, :, top:bottom, left:right],grey[:, :, 2*top:2*bottom, 2*left:2*right]
-        x.orig = grey # where fastai's layers look for the last cross-connection
-        y = layer(x)
-        x.orig,x = None,y
-    return x # (1, 3, 2·(bottom−top), 2·(right−left))
-
-# %% ../nbs/20_unet.ipynb #cfd5d486
-def export_graph(path): # of the file: `colourise/unet.onnx`
-    "Write the network as an ONNX graph without weights, which `infer` fills in; height and width are multiples of 32."
-    require('train', 'onnx')
-    import onnx
-    net,file,random = fold_norms(colour_unet('random', seed=0).eval()),io.BytesIO(),torch.Generator().manual_seed(0)
-    weights = {k: o for k,o in net.state_dict().items() if o.is_floating_point()}
-    for o in weights.values(): o.uniform_(0.5, 1, generator=random) # equal ones would be merged
-    net.forward,free = partial(_windowed, net),{2: 'h', 3: 'w'}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # the exporter's notes on shapes that it takes for constants
-        torch.onnx.export(net, (torch.zeros(1, 1, 96, 64), torch.tensor([4, 44, 4, 28])), file, dynamo=False,
-                          input_names=['grey', 'window'], output_names=['rgb'], dynamic_axes=dict(grey=free, rgb=free),
-                          opset_version=18, export_params=False, do_constant_folding=False)
-    model = onnx.load_from_string(file.getvalue())
-    del model.graph.input[2:] # the weights
-    for k,o in weights.items(): # of type float, and external
-        w = model.graph.initializer.add(name=k, dims=o.shape, data_type=1, data_location=1)
-        w.external_data.add(key='location', value='given-by-name') # a file that never exists: a lost weight is an error
-    write_atomic(path, model.SerializeToString(deterministic=True))

@@ -3,7 +3,7 @@ import errno, functools, hashlib, http.server, multiprocessing, os, random, sign
 from pathlib import Path
 import pytest
 from colourise import files
-from colourise.files import (ColouriseError, FileError, digest, download, in_threads, link_or_copy, out_of_memory, progress, read_json, reason,
+from colourise.files import (ColouriseError, FileError, digest, download, in_threads, out_of_memory, progress, read_json, reason,
                              replacing, shown, sweep, write_atomic, write_json)
 
 def everything(folder): return sorted(str(p.relative_to(folder)) for p in folder.rglob('*'))
@@ -195,19 +195,6 @@ def test_links_stay_links_and_names_may_be_long(tmp_path):
     write_atomic(tmp_path/('n'*200 + '.' + 'm'*50), b'1')            # 251 of 255 bytes
     umask = os.umask(0o022); os.umask(umask)
     assert (tmp_path/'real').stat().st_mode & 0o777 == 0o666 & ~umask # as any other new file
-
-def test_second_names(tmp_path, monkeypatch):
-    (tmp_path/'a').write_text('a'); (tmp_path/'b').write_text('b')
-    link_or_copy(tmp_path/'a', tmp_path/'b')
-    assert (tmp_path/'b').samefile(tmp_path/'a') and everything(tmp_path) == ['a', 'b']
-    link_or_copy(tmp_path/'a', tmp_path/'b')                          # they are one file already
-    assert everything(tmp_path) == ['a', 'b']
-    write_atomic(tmp_path/'a', 'new')
-    assert (tmp_path/'b').read_text() == 'a'
-    def no_links(*args): raise OSError(errno.EPERM, 'no links here')
-    monkeypatch.setattr(os, 'link', no_links)
-    link_or_copy(tmp_path/'a', tmp_path/'b')
-    assert (tmp_path/'b').read_text() == 'new' and not (tmp_path/'b').samefile(tmp_path/'a')
 
 def test_facts(tmp_path):
     assert read_json(tmp_path/'x.json') == {}

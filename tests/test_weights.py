@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np, onnx, onnxruntime as ort, pytest, torch
+from conftest import REPO, run
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
@@ -13,7 +14,7 @@ from colourise.files import ColouriseError, FileError
 from colourise.loss import FeatureLoss, VGGFeatures, loss_terms
 from colourise.modelfile import ModelError, read_header, read_model, write_model
 from colourise.recipe import load_recipe
-from colourise.unet import (colour_unet, export_graph, fetch_weights, fold_norms, imagenet_at_hand, load_model,
+from colourise.unet import (colour_unet, fetch_weights, fold_norms, imagenet_at_hand, load_model,
                             save_model)
 
 torch.set_num_threads(1)
@@ -359,7 +360,8 @@ def structure(graph):
     return operations, sides(graph.input), sides(graph.output), {w.name: tuple(w.dims) for w in graph.initializer}
 
 def test_the_packages_graph_is_the_network(tmp_path):
-    export_graph(tmp_path/'unet.onnx')
+    r = run('python', 'tools/export_graph.py', tmp_path/'unet.onnx', cwd=REPO, PYTHONPATH=str(REPO))
+    assert r.returncode == 0, r.stderr
     ours,new = (onnx.load(p, load_external_data=False).graph for p in (GRAPH, tmp_path/'unet.onnx'))
     assert structure(ours) == structure(new), 'The network has changed: type  make export'
     assert GRAPH.stat().st_size < 100_000
@@ -382,6 +384,8 @@ def test_the_graph_paints_what_pytorch_paints():
         with torch.no_grad(): wanted = folded(x).numpy()
         got = whole.run(None, dict(grey=x.numpy(), window=np.array([0, h//2, 0, w//2])))[0]
         assert np.abs(got - wanted).max() < 1e-5
+    part = whole.run(None, dict(grey=x.numpy(), window=np.array([0, 16, 20, 60])))[0]
+    assert np.abs(part[..., 4:-4] - wanted[..., 44:116]).max() < 1e-4 # the last layers see nothing beyond the window
     for name in ('layers.12.bias', 'layers.0.0.weight'): # and never takes bytes of the model beside it for a weight that is lost
         with pytest.raises(Exception, match=name): session({k: v for k,v in state.items() if k != name})
 
