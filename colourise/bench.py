@@ -8,9 +8,11 @@ __all__ = ['PLAIN', 'OURS', 'STEPS', 'BenchError', 'race', 'standing', 'machine'
 
 # %% ../nbs/behind/80_speed.ipynb #8b5bac1d
 import inspect,json,os,platform,subprocess,sys,tempfile,time
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import chain,cycle
 from pathlib import Path
 from timeit import timeit
 import numpy as np, onnxruntime, pandas as pd, torch, torch.nn.functional as F
@@ -81,27 +83,25 @@ def _env(python):
 def _last_words(text, status):
     "Why a process ended: in its own words if it had any."
     if status == -9: return 'it was killed, as happens when memory runs out.'
-    return ([l for l in text.splitlines() if l.strip()] or [f'exit status {status}.'])[-1]
+    return [f'exit status {status}.', *filter(str.strip, text.splitlines())][-1]
 
 # %% ../nbs/behind/80_speed.ipynb #6eb7223f
 PLAIN,OURS = 'plain fastai','ours'
 
 def make_photos(
-    folder, # where to write them
-    count,  # how many
+    folder, count,     # where to write them; how many
     size=(2040, 1356), # width and height, pixels; the usual size of a DIV2K photograph
-    suffix='.png'
+    suffix='.png'      # of their names, which says the format
 ) -> list[Path]:
     "Large photographs to measure with: embedded ones, enlarged, with grain; each is another crop."
-    known,rng,made = list(embedded().values()),np.random.default_rng(0),[]
+    rng,made = np.random.default_rng(0),[Path(folder)/f'{i:04d}{suffix}' for i in range(count)]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        img = read(known[i % len(known)]).rgb8
-        w,h = img.size; x,y = rng.integers(0, (w//8, h//8))
+    for file,known in zip(made, cycle(embedded().values())):
+        img = read(known).rgb8
+        (w,h),(x,y) = img.size,rng.integers(0, (img.width//8, img.height//8))
         a = np.asarray(img.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + w*7//8, y + h*7//8))).astype(np.int16)
         a += rng.integers(-3, 4, (*a.shape[:2], 1), dtype=np.int16) # grain, the same in all channels
-        made.append(Path(folder)/f'{i:04d}{suffix}')
-        Image.fromarray(a.clip(0, 255).astype(np.uint8)).save(made[-1], quality=92)
+        Image.fromarray(a.clip(0, 255).astype(np.uint8)).save(file, quality=92)
     return made
 
 def _jpeg(folder, megapixels):
@@ -130,25 +130,20 @@ class Bench:
         stage = replace(self.recipe.stages[0], size=64, batch=64, repeats=visits)
         sets = PhotoSets(found, found[:1], [], [], aside, 'benchmark')
         return colour_dls(sets, stage, self.recipe, 'cpu', folder).train.new(drop_last=False, num_workers=workers)
-
     def cached(self, photos, sizes=(64,)):
         "Three epochs from PNG files to batches, the cache built anew."
-        with tempfile.TemporaryDirectory() as folder: _run_through(self.batches(photos, folder, sizes=sizes), 3)
-
+        with tempfile.TemporaryDirectory() as folder: _fetch(*3*[self.batches(photos, folder, sizes=sizes)])
     def loaders(self, photos, visits=40):
         "From PNG files to batches: an epoch with the cache built (ours with `visits` of each photograph), and three."
+        pngs = photos[0].parent
         with tempfile.TemporaryDirectory() as folder:
-            plain,ours = _plain_batches(photos[0].parent),self.batches(photos, folder, visits)
-            epoch = race({PLAIN: lambda: _run_through(plain), OURS: lambda: _run_through(ours)}, self.rounds)
-        three = race({PLAIN: lambda: _run_through(_plain_batches(photos[0].parent), 3),
-                      OURS: lambda: self.cached(photos)}, max(1, self.rounds//2))
+            ways = {PLAIN: _plain_batches(pngs), OURS: self.batches(photos, folder, visits)}
+            epoch = race({k: partial(_fetch, batches) for k,batches in ways.items()}, self.rounds)
+        ways = {PLAIN: lambda: _fetch(*3*[_plain_batches(pngs)]), OURS: lambda: self.cached(photos)}
         return {'a photograph at 64 px, cache built': epoch/len(photos)/[1, visits],
-                '3 epochs at 64 px, building the cache included': three}
+                '3 epochs at 64 px, building the cache included': race(ways, max(1, self.rounds//2))}
 
-def _run_through(batches, epochs=1):
-    "Fetch all batches, as training would, but without a network."
-    for _ in range(epochs):
-        for _ in batches: pass
+def _fetch(*epochs): deque(chain(*epochs), maxlen=0) # all their batches, as training would, but without a network
 
 # %% ../nbs/behind/80_speed.ipynb #de915676
 def bench_losses(recipe): # whose weights of pixels and Gram matrices are used
@@ -196,7 +191,6 @@ def train_step(
         return value.item()
     return step
 
-
 def bench_batch(size, batch): # pixels, photographs at once
     "A batch of smooth random colours: grey and colour."
     colour = torch.rand(batch, 3, size//8, size//8, generator=torch.Generator().manual_seed(0))
@@ -227,19 +221,19 @@ def steps(self:Bench, steps=STEPS, share=1/2):
                 for s,b in sizes.items()}
 
 # %% ../nbs/behind/80_speed.ipynb #04bb6ae4
+def _colouriser(): return Colouriser({k: v.numpy() for k,v in bench_model().state_dict().items()}, {}, 'benchmark')
+
 @patch
 def network(self:Bench):
     "One picture through the network; `apart` keeps how far the pictures lie apart at most, of 255."
     x = np.random.default_rng(0).random((self.size, self.size), np.float32)
     grey,ours,plain = torch.from_numpy(x)[None, None],_colouriser(),bench_model(True).eval()
     folded = fold_norms(bench_model().eval()).to(memory_format=torch.channels_last)
-    ways = {PLAIN: lambda: plain(grey), 'folded PyTorch': lambda: folded(channels_last(grey)),
-            OURS: lambda: ours.predict(x)}
+    ways = {PLAIN: partial(plain, grey), 'folded PyTorch': lambda: folded(channels_last(grey)),
+            OURS: partial(ours.predict, x)}
     with torch.no_grad():
         self.apart = float(abs(plain(grey)[0].permute(1, 2, 0).numpy() - ours.predict(x)).max()*255)
         return {f'network alone at {self.size} px': race(ways, 2*self.rounds)}
-
-def _colouriser(): return Colouriser({k: v.numpy() for k,v in bench_model().state_dict().items()}, {}, 'benchmark')
 
 @patch
 def photo(self:Bench):
@@ -301,12 +295,8 @@ def command(self:Bench, against=None):
             f'{self.large:g} MP, JPEG to JPEG, default settings': warm, 'megabytes installed': size}
 
 # %% ../nbs/behind/80_speed.ipynb #27ed53a9
-def whole_schedule(
-    data=None,        # folder of photographs; 800 synthetic ones, as large as those of DIV2K's X2 set, if None
-    preset='article', # whose schedule
-    device='cuda'     # where it is trained
-) -> dict:            # title → seconds, as from the races of `Bench`
-    "Train the article's schedule from random weights: from the photographs to the last model, validation included."
+def whole_schedule(data=None, preset='article', device='cuda'): # folder of photographs, 800 synthetic ones if None
+    "Seconds of the article's schedule with random weights: from photographs to the last model, validation included."
     with tempfile.TemporaryDirectory() as folder:
         if data is None: make_photos(data := f'{folder}/photographs', 800, (1020, 678), '.jpg')
         recipe = load_recipe(preset, f'data={data}', 'test=none', 'backbone=random', 'vgg=random',

@@ -16,8 +16,7 @@ from .recipe import infer_defaults
 from .unet import load_model
 
 # %% ../nbs/behind/87_ship.ipynb #bd817a3a
-class ShipError(ColouriseError):
-    "A model that can't be passed on."
+class ShipError(ColouriseError): "A model that can't be passed on."
 
 class _Painter(nn.Module):
     "Grey in, finished picture out: the network, its gain, the bound on its chroma, and the gamut."

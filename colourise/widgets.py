@@ -22,8 +22,7 @@ from .recipe import infer_defaults
 # %% ../nbs/78_widgets.ipynb #71560782
 _static = files('colourise')/'static' # scripts, styles and pages, as the files that they are
 
-class WidgetError(ColouriseError):
-    "Two pictures that can't be compared."
+class WidgetError(ColouriseError): "Two pictures that can't be compared."
 
 def as_picture(x): # 3×H×W or 1×H×W tensor in [0,1], or what `photo.read` reads: PIL image, array, `Photograph`, file
     "`x` as an RGB picture (PIL); numbers outside [0,1] are clipped, as a screen would."
