@@ -16,7 +16,7 @@ from itertools import chain,cycle
 from pathlib import Path
 from timeit import timeit
 import numpy as np, onnxruntime, pandas as pd, torch, torch.nn.functional as F
-from PIL import Image
+from PIL import Image,ImageChops
 from fastcore.basics import patch
 from fastcore.xtras import modified_env
 from safetensors.torch import save_file
@@ -38,11 +38,8 @@ from fastai.vision.all import (Adam,DataBlock,ImageBlock,PILImage,PILImageBW,Ran
 # %% ../nbs/behind/80_speed.ipynb #1a530422
 class BenchError(ColouriseError): "A measurement that broke off."
 
-def race(
-    runners, # name → function without arguments; the first is the one to beat
-    rounds=5 # that count; one more goes before
-) -> pd.DataFrame: # seconds, a row for each round, a column for each runner
-    "Let `runners` take turns, and time them."
+def race(runners, rounds=5): # name → function without arguments, the first is the one to beat; that count, after one
+    "Let `runners` take turns, and time them: seconds, a row for each round, a column for each runner."
     turns = [{name: timeit(run, number=1) for name,run in runners.items()} for _ in range(rounds + 1)]
     return pd.DataFrame(turns[1:])
 
@@ -93,15 +90,12 @@ def make_photos(
     size=(2040, 1356), # width and height, pixels; the usual size of a DIV2K photograph
     suffix='.png'      # of their names, which says the format
 ) -> list[Path]:
-    "Large photographs to measure with: embedded ones, enlarged, with grain; each is another crop."
-    rng,made = np.random.default_rng(0),[Path(folder)/f'{i:04d}{suffix}' for i in range(count)]
+    "Large photographs to measure with: embedded ones, enlarged, each with grain of its own."
+    made = [Path(folder)/f'{i:04d}{suffix}' for i in range(count)]
     Path(folder).mkdir(parents=True, exist_ok=True)
     for file,known in zip(made, cycle(embedded().values())):
-        img = read(known).rgb8
-        (w,h),(x,y) = img.size,rng.integers(0, (img.width//8, img.height//8))
-        a = np.asarray(img.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + w*7//8, y + h*7//8))).astype(np.int16)
-        a += rng.integers(-3, 4, (*a.shape[:2], 1), dtype=np.int16) # grain, the same in all channels
-        Image.fromarray(a.clip(0, 255).astype(np.uint8)).save(file, quality=92)
+        grain = Image.merge('RGB', 3*[Image.effect_noise(size, 4)]) # the same in all channels, around 128
+        ImageChops.add(read(known).rgb8.resize(size), grain, offset=-128).save(file, quality=92)
     return made
 
 def _jpeg(folder, megapixels):
@@ -247,9 +241,9 @@ def photo(self:Bench):
         TF.to_pil_image(pred.clamp(0, 1)).save(dest, quality=95, subsampling=0)
     with tempfile.TemporaryDirectory() as folder:
         file,new = _jpeg(folder, self.large),Path(folder)/'new.jpg'
-        ways = {PLAIN: lambda: predict(file, new),
-                OURS: lambda: write(ours.colourise(file, render_size=self.size), new)}
-        return {f'{self.large:g} MP, JPEG to JPEG, rendered at {self.size} px': race(ways, self.rounds)}
+        colour = lambda: write(ours.colourise(file, render_size=self.size), new)
+        seconds = race({PLAIN: partial(predict, file, new), OURS: colour}, self.rounds)
+    return {f'{self.large:g} MP, JPEG to JPEG, rendered at {self.size} px': seconds}
 
 # %% ../nbs/behind/80_speed.ipynb #dccb8feb
 _colours = """

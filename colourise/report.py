@@ -21,10 +21,7 @@ from .recipe import load_recipe
 from .unet import load_model
 
 # %% ../nbs/behind/55_report.ipynb #e6e7de5f
-def plot_finder(
-    found, # what `lr_find` returned
-    lr     # the learning rate that is used, or a slice
-):         # matplotlib figure
+def plot_finder(found, lr): # what `lr_find` returned; the learning rate that is used, or a slice
     "Loss against learning rate, with the suggestion and the choice."
     fig,ax = plt.subplots(figsize=(5.2, 2.8), layout='constrained')
     lr = getattr(lr, 'stop', lr)
@@ -67,7 +64,7 @@ def picture_grid(
     array = lambda x: np.asarray(x.clamp(0, 1).permute(1, 2, 0) if hasattr(x, 'clamp') else x)
     rows = [[array(x) for x in row] for row in zip(*columns.values())]
     heights = [min(len(first)/len(first[0]), 1.2) for first,*_ in rows]
-    size = width*len(columns), width*sum(heights) + .45*len(rows)*bool(notes)
+    size = width*len(columns), width*sum(heights) + .3*len(rows)*bool(notes)
     fig,axs = plt.subplots(len(rows), len(columns), figsize=size, height_ratios=heights, squeeze=False,
                            layout='constrained')
     for i,(axr,row,title) in enumerate(zip(axs, rows, titles)):
@@ -102,10 +99,9 @@ def show_grid(run) -> Image: # of a `StageRun` that is trained
     return Image(filename=keep_grid(run))
 
 def full_size(
-    photo,   # a `PhotoFile`
-    pred,    # what the network made of its largest centred square, tensor (3,size,size)
-    side=256 # height and width of the results, pixels
-) -> tuple: # tensors: grey (1,side,side); predicted colours on it, and truth (3,side,side)
+    photo, pred, # a `PhotoFile`; what the network made of its largest centred square, tensor (3,size,size)
+    side=256     # height and width of the results, pixels
+) -> tuple:      # tensors: grey (1,side,side); predicted colours on it, and truth (3,side,side)
     "The colours of `pred`, enlarged, on the luminance of the photograph itself."
     truth = to_tensor(ImageOps.fit(read(photo.path).rgb8, (side, side)))[None]
     grey,big = luma(truth),F.interpolate(pred[None], (side, side), mode='bicubic', align_corners=False)

@@ -30,11 +30,8 @@ from .report import picture_grid
 # %% ../nbs/71_results.ipynb #c5af5abb
 class ResultsError(ColouriseError): "Results that can't be had."
 
-def course_models(
-    recipe,  # a `Recipe`
-    out=None # folder of its run; `run_dir(recipe)` if None
-) -> dict[str, Path]: # name of the stage → model file, in order
-    "The trained stages of a run, or the model that `COLOURISE_MODEL` names; raises `ResultsError` if there is none."
+def course_models(recipe, out=None) -> dict[str, Path]: # a `Recipe`; folder of its run, `run_dir(recipe)` if None
+    "Stage → model file, of a run's trained stages, or what `COLOURISE_MODEL` names; `ResultsError` if there is none."
     if one := os.environ.get('COLOURISE_MODEL'): return dict(model=one)
     run = Path(out or run_dir(recipe))
     files = {s.name: run/s.name/'model.safetensors' for s in recipe.stages}

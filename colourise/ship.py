@@ -35,11 +35,9 @@ take rgb - (0.299 r + 0.587 g + 0.114 b), enlarge it, and add it to the grey of 
 _shapes = (32, 32), (64, 96), (96, 64), (224, 320) # height and width of the pictures that are compared
 _apart = .1/255 # the largest difference that is tolerated, a tenth of a level
 
-def export_onnx(
-    model, # a file, folder, address, or None for the default model
-    out    # the `.onnx` file
-) -> dict: # '64×96' → largest difference of ONNX Runtime's picture from PyTorch's, in [0,1]
-    "Write a model as a self-contained ONNX file that paints finished pictures, and check it against PyTorch."
+def export_onnx(model, out): # a file, folder, address, or None for the default model; the `.onnx` file
+    """Write a model as an ONNX file that paints finished pictures, and check it against PyTorch: '64×96' → largest
+    difference of ONNX Runtime's picture from PyTorch's, in [0,1]."""
     require('train', 'onnx')
     import onnx,onnxruntime
     path = find_model(model, infer_defaults().model)

@@ -11,7 +11,7 @@ from functools import cache,partial
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-import numpy as np
+import numpy as np, pandas as pd
 from PIL import Image,ImageDraw
 from .colour import enlarge
 from .files import ColouriseError,data_url,require
@@ -140,7 +140,6 @@ def _ordered(scores, by=None, largest=False): # names of the photographs; those 
     return list((scores.sort_values(by, ascending=not largest, kind='stable') if by else scores).index)
 
 def _numbers(row): # of one photograph, to be shown below it: a column for each metric, as HTML
-    import pandas as pd
     table = {t: {name: row.get(c+end) for end,name in _rows.items()} for c,t in _titles.items()}
     table = pd.DataFrame(table, dtype=float).dropna(how='all').dropna(how='all', axis=1)
     return table.to_html(border=0, na_rep='', float_format='{:.2f}'.format, classes='colourise-numbers')
