@@ -4,49 +4,44 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'OURS', 'STEPS', 'BenchError', 'race', 'standing', 'machine', 'Worker', 'make_photos', 'Bench',
-           'bench_losses', 'bench_model', 'train_step', 'bench_batch', 'write_bench']
+           'bench_losses', 'bench_model', 'train_step', 'bench_batch', 'whole_schedule', 'write_bench']
 
 # %% ../nbs/behind/80_speed.ipynb #8b5bac1d
-import inspect,json,os,platform,subprocess,sys,tempfile,time,warnings
+import inspect,json,os,platform,subprocess,sys,tempfile,time
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import chain,cycle
 from pathlib import Path
+from timeit import timeit
 import numpy as np, onnxruntime, pandas as pd, torch, torch.nn.functional as F
-from PIL import Image
+from PIL import Image,ImageChops
 from fastcore.basics import patch
+from fastcore.xtras import modified_env
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import vgg16_bn
 from torchvision.transforms import functional as TF
 from .colour import luma
-from .data import PhotoSets,colour_dls,survey
-from .files import ColouriseError,near
+from .data import PhotoSets,colour_dls,photo_sets,survey
+from .files import ColouriseError,count,near
 from .infer import Colouriser,render_shape
 from .loss import FeatureLoss,gram_matrix
 from .photo import embedded,read,write
+from .recipe import load_recipe
+from .train import train_course
 from .unet import channels_last,colour_unet,fold_norms
-with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
-    from fastai.vision.all import (Adam,DataBlock,ImageBlock,PILImage,PILImageBW,RandomResizedCrop,aug_transforms,
-                                   get_image_files,hook_outputs)
+from fastai.vision.all import (Adam,DataBlock,ImageBlock,PILImage,PILImageBW,RandomResizedCrop,aug_transforms,
+    get_image_files,hook_outputs) # after ours, which silence fastai's warnings
 
 # %% ../nbs/behind/80_speed.ipynb #1a530422
 class BenchError(ColouriseError): "A measurement that broke off."
 
-def race(
-    runners, # name → function without arguments; the first is the one to beat
-    rounds=5 # that count; one more goes before
-) -> pd.DataFrame: # seconds, a row for each round, a column for each runner
-    "Let `runners` take turns, and time them."
-    rows = []
-    for _ in range(rounds + 1):
-        row = {}
-        for name,run in runners.items():
-            start = time.perf_counter(); run()
-            row[name] = time.perf_counter() - start
-        rows.append(row)
-    return pd.DataFrame(rows[1:])
+def race(runners, rounds=5): # name → function without arguments, the first is the one to beat; that count, after one
+    "Let `runners` take turns, and time them: seconds, a row for each round, a column for each runner."
+    turns = [{name: timeit(run, number=1) for name,run in runners.items()} for _ in range(rounds + 1)]
+    return pd.DataFrame(turns[1:])
 
 def standing(seconds) -> pd.DataFrame: # from `race`, or megabytes; a row for each runner
     "Each runner's median, and how many times as fast (or small) it is as the first, round by round: median and range."
@@ -63,11 +58,7 @@ def machine() -> str:
 # %% ../nbs/behind/80_speed.ipynb #0c55bf6c
 class Worker:
     "A process that answers each line that it is sent with a line, by a function `answer` that `code` defines."
-    def __init__(self,
-        code,  # Python
-        *args, # its `sys.argv[1:]`
-        python=sys.executable # which Python
-    ):
+    def __init__(self, code, *args, python=sys.executable): # Python text; its `sys.argv[1:]`; which Python runs it
         loop = "print('ready', flush=True)\nfor l in sys.stdin: print(answer(l.strip()), flush=True)"
         self.err = tempfile.TemporaryFile('w+')
         self.p = subprocess.Popen([python, '-c', f'import sys\n{code}\n{loop}', *args], stdin=subprocess.PIPE,
@@ -89,27 +80,22 @@ def _env(python):
 def _last_words(text, status):
     "Why a process ended: in its own words if it had any."
     if status == -9: return 'it was killed, as happens when memory runs out.'
-    return ([l for l in text.splitlines() if l.strip()] or [f'exit status {status}.'])[-1]
+    return [f'exit status {status}.', *filter(str.strip, text.splitlines())][-1]
 
 # %% ../nbs/behind/80_speed.ipynb #6eb7223f
 PLAIN,OURS = 'plain fastai','ours'
 
 def make_photos(
-    folder, # where to write them
-    count,  # how many
+    folder, count,     # where to write them; how many
     size=(2040, 1356), # width and height, pixels; the usual size of a DIV2K photograph
-    suffix='.png'
+    suffix='.png'      # of their names, which says the format
 ) -> list[Path]:
-    "Large photographs to measure with: embedded ones, enlarged, with grain; each is another crop."
-    known,rng,made = list(embedded().values()),np.random.default_rng(0),[]
+    "Large photographs to measure with: embedded ones, enlarged, each with grain of its own."
+    made = [Path(folder)/f'{i:04d}{suffix}' for i in range(count)]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        img = read(known[i % len(known)]).rgb8
-        w,h = img.size; x,y = rng.integers(0, (w//8, h//8))
-        a = np.asarray(img.resize(size, Image.Resampling.BICUBIC, box=(x, y, x + w*7//8, y + h*7//8))).astype(np.int16)
-        a += rng.integers(-3, 4, (*a.shape[:2], 1), dtype=np.int16) # grain, the same in all channels
-        made.append(Path(folder)/f'{i:04d}{suffix}')
-        Image.fromarray(a.clip(0, 255).astype(np.uint8)).save(made[-1], quality=92)
+    for file,known in zip(made, cycle(embedded().values())):
+        grain = Image.merge('RGB', 3*[Image.effect_noise(size, 4)]) # the same in all channels, around 128
+        ImageChops.add(read(known).rgb8.resize(size), grain, offset=-128).save(file, quality=92)
     return made
 
 def _jpeg(folder, megapixels):
@@ -128,54 +114,46 @@ def _plain_batches(folder, size=64, batch=64):
 class Bench:
     "The races of a recipe: each returns what was raced, and the seconds that `race` gives."
     def __init__(self, recipe): # its section `lesson` says how large and how often
-        self.recipe,self.rounds,self.size = recipe,recipe.lesson.rounds,recipe.lesson.render_sizes[0]
-        mps = recipe.lesson.megapixels
-        self.small,self.large = mps[0],mps[len(mps)//2] # megapixels of photographs
+        lesson = recipe.lesson
+        self.recipe,self.rounds,self.size = recipe,lesson.rounds,lesson.render_sizes[0]
+        self.small,self.large = lesson.megapixels[0],lesson.megapixels[len(lesson.megapixels)//2] # of photographs
 
     def batches(self, photos, folder, visits=1, sizes=(64,), workers=0):
         "The course's training batches of 64 px; what the cache in `folder` lacks is built."
         found,aside = survey(photos, self.recipe, {*sizes}, folder)
         stage = replace(self.recipe.stages[0], size=64, batch=64, repeats=visits)
         sets = PhotoSets(found, found[:1], [], [], aside, 'benchmark')
-        dl = colour_dls(sets, stage, self.recipe, 'cpu', folder).train
-        return dl.new(drop_last=False, num_workers=workers)
-
+        return colour_dls(sets, stage, self.recipe, 'cpu', folder).train.new(drop_last=False, num_workers=workers)
     def cached(self, photos, sizes=(64,)):
         "Three epochs from PNG files to batches, the cache built anew."
-        with tempfile.TemporaryDirectory() as folder: _run_through(self.batches(photos, folder, sizes=sizes), 3)
-
+        with tempfile.TemporaryDirectory() as folder: _fetch(*3*[self.batches(photos, folder, sizes=sizes)])
     def loaders(self, photos, visits=40):
         "From PNG files to batches: an epoch with the cache built (ours with `visits` of each photograph), and three."
+        pngs = photos[0].parent
         with tempfile.TemporaryDirectory() as folder:
-            plain,ours = _plain_batches(photos[0].parent),self.batches(photos, folder, visits)
-            epoch = race({PLAIN: lambda: _run_through(plain), OURS: lambda: _run_through(ours)}, self.rounds)
-        three = race({PLAIN: lambda: _run_through(_plain_batches(photos[0].parent), 3),
-                      OURS: lambda: self.cached(photos)}, max(1, self.rounds//2))
+            ways = {PLAIN: _plain_batches(pngs), OURS: self.batches(photos, folder, visits)}
+            epoch = race({k: partial(_fetch, batches) for k,batches in ways.items()}, self.rounds)
+        ways = {PLAIN: lambda: _fetch(*3*[_plain_batches(pngs)]), OURS: lambda: self.cached(photos)}
         return {'a photograph at 64 px, cache built': epoch/len(photos)/[1, visits],
-                '3 epochs at 64 px, building the cache included': three}
+                '3 epochs at 64 px, building the cache included': race(ways, max(1, self.rounds//2))}
 
-def _run_through(batches, epochs=1):
-    "Fetch all batches, as training would, but without a network."
-    for _ in range(epochs):
-        for _ in batches: pass
+def _fetch(*epochs): deque(chain(*epochs), maxlen=0) # all their batches, as training would, but without a network
 
 # %% ../nbs/behind/80_speed.ipynb #de915676
 def bench_losses(recipe): # whose weights of pixels and Gram matrices are used
     "The feature loss of fastai's lesson 7, with hooks as it has it, and ours, on the same random VGG-16."
-    with torch.random.fork_rng(devices=[]):
+    r,weights = recipe.loss,(0.8, 1.2, 1.5) # of features; those of `sample`, where VGG is random, too
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         vgg = vgg16_bn(weights=None).features.eval().requires_grad_(False)
-    with tempfile.TemporaryDirectory() as folder:
         save_file({f'features.{k}': v for k,v in vgg.state_dict().items()}, file := f'{folder}/vgg16_bn.safetensors')
-        recipe = recipe.override(f'vgg={file}', 'feature_weights=0.8,1.2,1.5', 'target_colour=1', 'class_rebalancing=0',
-                                 'colourfulness_weight=0')
-        ours,r = FeatureLoss.from_recipe(recipe),recipe.loss
+        ours = FeatureLoss(file, pixel_weight=r.pixel_weight, feature_weights=weights, gram_weight=r.gram_weight)
     hooks = hook_outputs([vgg[i] for i in (22, 32, 42)], detach=False)
     def seen(x): vgg((x - ours.vgg.mean)/ours.vgg.std); return hooks.stored
     def plain(pred, target):
         wanted = [o.clone() for o in seen(target)]
         parts = [w*F.l1_loss(a, b) + w**2*r.gram_weight*F.l1_loss(gram_matrix(a), gram_matrix(b))
-                 for w,a,b in zip(r.feature_weights, seen(pred), wanted)]
+                 for w,a,b in zip(weights, seen(pred), wanted)]
         return r.pixel_weight*F.l1_loss(pred, target) + sum(parts)
     return plain,ours
 
@@ -192,11 +170,10 @@ def bench_model(plain=False): # as fastai makes it, without what we changed for 
     return model
 
 def train_step(
-    model, # from `bench_model`
-    loss,  # a loss of (prediction, target)
+    model, loss,  # from `bench_model`; a loss of (prediction, target)
     turned=False, # channels last?
     freeze=True   # the backbone, but for its batch norms, as in the first four stages?
-): # function of a batch (grey, colour) that does one step and returns the loss
+):                # function of a batch (grey, colour) that does one step and returns the loss
     "A step of training, ready to run."
     for p in model.layers[0].parameters(): p.requires_grad_(not freeze or p.ndim == 1)
     if turned: model.to(memory_format=torch.channels_last)
@@ -208,13 +185,13 @@ def train_step(
         return value.item()
     return step
 
-# %% ../nbs/behind/80_speed.ipynb #36c2c85a
 def bench_batch(size, batch): # pixels, photographs at once
     "A batch of smooth random colours: grey and colour."
     colour = torch.rand(batch, 3, size//8, size//8, generator=torch.Generator().manual_seed(0))
     colour = F.interpolate(colour, (size, size), mode='bicubic').clamp(0, 1)
     return luma(colour),colour
 
+# %% ../nbs/behind/80_speed.ipynb #36c2c85a
 _step = """
 import json
 from colourise.bench import *
@@ -238,19 +215,19 @@ def steps(self:Bench, steps=STEPS, share=1/2):
                 for s,b in sizes.items()}
 
 # %% ../nbs/behind/80_speed.ipynb #04bb6ae4
+def _colouriser(): return Colouriser({k: v.numpy() for k,v in bench_model().state_dict().items()}, {}, 'benchmark')
+
 @patch
 def network(self:Bench):
     "One picture through the network; `apart` keeps how far the pictures lie apart at most, of 255."
     x = np.random.default_rng(0).random((self.size, self.size), np.float32)
     grey,ours,plain = torch.from_numpy(x)[None, None],_colouriser(),bench_model(True).eval()
     folded = fold_norms(bench_model().eval()).to(memory_format=torch.channels_last)
-    ways = {PLAIN: lambda: plain(grey), 'folded PyTorch': lambda: folded(channels_last(grey)),
-            OURS: lambda: ours.predict(x)}
+    ways = {PLAIN: partial(plain, grey), 'folded PyTorch': lambda: folded(channels_last(grey)),
+            OURS: partial(ours.predict, x)}
     with torch.no_grad():
         self.apart = float(abs(plain(grey)[0].permute(1, 2, 0).numpy() - ours.predict(x)).max()*255)
         return {f'network alone at {self.size} px': race(ways, 2*self.rounds)}
-
-def _colouriser(): return Colouriser({k: v.numpy() for k,v in bench_model().state_dict().items()}, {}, 'benchmark')
 
 @patch
 def photo(self:Bench):
@@ -264,9 +241,9 @@ def photo(self:Bench):
         TF.to_pil_image(pred.clamp(0, 1)).save(dest, quality=95, subsampling=0)
     with tempfile.TemporaryDirectory() as folder:
         file,new = _jpeg(folder, self.large),Path(folder)/'new.jpg'
-        ways = {PLAIN: lambda: predict(file, new),
-                OURS: lambda: write(ours.colourise(file, render_size=self.size), new)}
-        return {f'{self.large:g} MP, JPEG to JPEG, rendered at {self.size} px': race(ways, self.rounds)}
+        colour = lambda: write(ours.colourise(file, render_size=self.size), new)
+        seconds = race({PLAIN: partial(predict, file, new), OURS: colour}, self.rounds)
+    return {f'{self.large:g} MP, JPEG to JPEG, rendered at {self.size} px': seconds}
 
 # %% ../nbs/behind/80_speed.ipynb #dccb8feb
 _colours = """
@@ -280,20 +257,17 @@ def answer(line): return _installed() if line == 'megabytes' else write(net.colo
 def _installed():
     "Megabytes of the package and of all that it needs; stands alone, because other Pythons run it, too."
     import colourise
-    from importlib.metadata import distributions
+    from importlib.metadata import PackageNotFoundError,distribution
     from pathlib import Path
     from packaging.requirements import Requirement
-    plain = lambda name: name.lower().replace('_', '-')
-    there,seen,todo = {plain(d.metadata['Name']): d for d in distributions()},set(),[('colourise-unet', '')]
-    files = {p.resolve() for p in Path(colourise.__file__).parent.rglob('*')}
-    while todo:
-        if (this := todo.pop()) in seen or this[0] not in there: continue
-        seen.add(this)
-        d = there[this[0]]
-        files |= {Path(f.locate()).resolve() for f in d.files or []}
-        needs = [r for r in map(Requirement, d.requires or []) if not r.marker or r.marker.evaluate({'extra': this[1]})]
-        todo += [(plain(r.name), e) for r in needs for e in ('', *r.extras)]
-    return sum(f.stat().st_size for f in files if f.is_file())/1e6
+    files,wanted = [*Path(colourise.__file__).parent.rglob('*')],[('colourise-unet', '')] # names and extras
+    for name,extra in wanted: # which grows meanwhile
+        try: d = distribution(name)
+        except PackageNotFoundError: continue
+        files += map(d.locate_file, d.files or [])
+        needs = [r for r in map(Requirement, d.requires or []) if not r.marker or r.marker.evaluate({'extra': extra})]
+        wanted += {(r.name, e) for r in needs for e in ('', *r.extras)} - {*wanted}
+    return sum(f.stat().st_size for f in {Path(f).resolve() for f in files} if f.is_file())/1e6
 
 # %% ../nbs/behind/80_speed.ipynb #feeaf3ad
 @patch
@@ -314,22 +288,42 @@ def command(self:Bench, against=None):
     return {f'{self.small:g} MP, from typing the command to the picture': seconds,
             f'{self.large:g} MP, JPEG to JPEG, default settings': warm, 'megabytes installed': size}
 
+# %% ../nbs/behind/80_speed.ipynb #27ed53a9
+def whole_schedule(data=None, preset='article', device='cuda'): # folder of photographs, 800 synthetic ones if None
+    "Seconds of the article's schedule with random weights: from photographs to the last model, validation included."
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None: make_photos(data := f'{folder}/photographs', 800, (1020, 678), '.jpg')
+        recipe = load_recipe(preset, f'data={data}', 'test=none', 'backbone=random', 'vgg=random',
+                             'feature_weights=0.8,1.2,1.5')
+        with modified_env(COLOURISE_ROOT=folder): # for the cache
+            start = time.perf_counter()
+            train_course(recipe, f'{folder}/run', device)
+            seconds = time.perf_counter() - start
+            n = len(photo_sets(recipe, ()).train)
+    return {f"the article's schedule, {count(n, 'photograph')}": pd.DataFrame({OURS: [seconds]})}
+
+# %% ../nbs/behind/80_speed.ipynb #4ae8c9af
 def write_bench(
-    recipe, # its section `lesson` says how much is measured
-    out,    # folder to write bench.csv to
-    against=None # the Python of an environment with another version of the package
+    recipe,       # its section `lesson` says how much is measured
+    out,          # folder to write bench.csv to
+    against=None, # the Python of an environment with another version of the package
+    data=None     # folder of photographs for `whole_schedule`, which needs a GPU; synthetic ones if None
 ) -> pd.DataFrame: # what is written: median, ratio and range, a row for each runner
     "Measure everything, one after the other; print and keep what comes out."
-    bench,found = Bench(recipe),{}
+    bench,found,file,gpu = Bench(recipe),{},Path(out)/'bench.csv',torch.cuda.is_available()
+    file.parent.mkdir(parents=True, exist_ok=True)
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        photos = make_photos(folder, recipe.lesson.photos)
-        first,last = partial(bench.loaders, photos),partial(bench.command, against)
-        for part in (first, bench.steps, bench.network, bench.photo, last):
+        first = partial(bench.loaders, make_photos(folder, recipe.lesson.photos))
+        parts = [first, bench.steps, bench.network, bench.photo, partial(bench.command, against)]
+        for part in parts + [partial(whole_schedule, data)]*gpu:
             for title,seconds in part().items():
                 found[title] = standing(seconds)
                 print('', title, found[title].round(4).to_string(), sep='\n', flush=True)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    (table := pd.concat(found, names=['what', 'who'])).to_csv(Path(out)/'bench.csv')
-    print(f'\nWritten to {near(Path(out)/"bench.csv")}.')
+            table = pd.concat(found, names=['what', 'who'])
+            table.to_csv(file) # what there is so far: what follows takes long, and may break off
+    if not gpu: print("\nthe article's schedule: not measured, no CUDA GPU here")
+    print(f'\nWritten to {near(file)}.')
     return table
+
+

@@ -8,7 +8,7 @@ __all__ = ['ResultsError', 'course_models', 'Results', 'mean_chroma', 'tinted', 
            'evaluate_folder']
 
 # %% ../nbs/71_results.ipynb #96eda6d4
-import html,math,os
+import html,json,math,os
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,24 +25,23 @@ from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_m
 from .modelfile import trained_size
 from .photo import PhotoError,embedded,find,jpeg,read,shrink
 from .recipe import run_dir
+from .report import picture_grid
 
 # %% ../nbs/71_results.ipynb #c5af5abb
-class ResultsError(ColouriseError):
-    "Results that can't be had."
+class ResultsError(ColouriseError): "Results that can't be had."
 
-def course_models(
-    recipe,  # a `Recipe`
-    out=None # folder of its run; `run_dir(recipe)` if None
-) -> dict[str, Path]: # name of the stage → model file, in order
-    "The trained stages of a run, or the model that `COLOURISE_MODEL` names; raises `ResultsError` if there is none."
+def course_models(recipe, out=None) -> dict[str, Path]: # a `Recipe`; folder of its run, `run_dir(recipe)` if None
+    "Stage → model file, of a run's trained stages, or what `COLOURISE_MODEL` names; `ResultsError` if there is none."
     if one := os.environ.get('COLOURISE_MODEL'): return dict(model=one)
     run = Path(out or run_dir(recipe))
-    models = {s.name: run/s.name/'model.safetensors' for s in recipe.stages}
-    if found := {name: file for name,file in models.items() if file.is_file()}: return found
+    files = {s.name: run/s.name/'model.safetensors' for s in recipe.stages}
+    if found := {name: file for name,file in files.items() if file.is_file()}: return found
     raise ResultsError(f'{shown(run).as_posix()} holds no trained stage: run the stage notebooks first, or  '
                        f'colourise-train --preset {recipe.preset}')
 
 # %% ../nbs/71_results.ipynb #fbba6f86
+_kinds = 'grey', 'prediction', 'truth', 'heat map' # of pictures
+
 class Results:
     "Photographs, and what models make of them; what was made once is kept."
     def __init__(self,
@@ -54,16 +53,16 @@ class Results:
     ):
         self.photos,self.models,self.side,self.render_size,self.flip = photos,stages,side,render_size,flip
         self.names,self.stages = list(photos),list(stages)
-        kept = self._truth,self._grey,self._chroma,self._scores
-        self.truth,self.grey,self.chroma,self.scores = map(lru_cache(512), kept) # a picture has a megabyte at most
+        keep = lru_cache(512) # a picture has a megabyte at most
+        self.truth,self.chroma,self.scores = map(keep, (self._truth, self._chroma, self._scores))
     def _truth(self, name):
         photo = read(self.photos[name])
         if photo.rgb is not None: return _area(photo.rgb8, self.side)
         raise PhotoError(f'{Path(self.photos[name]).name} is a grey photograph: there are no colours to compare with.')
-    def _grey(self, name): return self.truth(name).convert('L')
     def _chroma(self, name, stage=None, render_size=None):
         return self.models[stage or self.stages[-1]].render(self.grey(name), render_size or self.render_size, self.flip)
     def _scores(self, stage=None, tint=(0, 0, 0)): return evaluate(self, tint, stage=stage, progress=False)
+    def grey(self, name): return self.truth(name).convert('L') # without its colours
     def prediction(self, name, stage=None, colour=1., render_size=None):
         "The photograph in the colours of a model (the last one if None), on its own luma."
         return _joined(self.grey(name), self.chroma(name, stage, render_size), colour)
@@ -118,11 +117,11 @@ def evaluate(
         rows[n]['sepia'] = is_sepia(little[''], little['truth'])
     if not rows: raise ResultsError('None of the photographs can be measured: ' + ' '.join(list(unread.values())[:3]))
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('photograph')
-    truths,hues = [p['truth'] for p in small],{}
-    for end in ('_mean_chroma', '', '_upper_bound'):
-        both = [p[end] for p in small],truths
-        hues[_whose[end]] = dict(hue_accuracy=balanced_hue_accuracy(*both), hue_distance=hue_distance(*both))
-    table.attrs.update(unread=unread, hues=hues | {'best single hue': dict(hue_accuracy=best_single_hue(truths))})
+    few = {k: [p[k] for p in small] for k in small[0]}
+    hues = {_whose[k]: dict(hue_accuracy=balanced_hue_accuracy(few[k], few['truth']),
+                            hue_distance=hue_distance(few[k], few['truth'])) for k in _whose if k != '_grey'}
+    hues['best single hue'] = dict(hue_accuracy=best_single_hue(few['truth']))
+    table.attrs.update(unread=unread, hues=hues)
     return table
 
 # %% ../nbs/71_results.ipynb #cc17da4d
@@ -164,26 +163,16 @@ def galleries(table, most=3): # from `evaluate`; photographs in each
 
 def gallery_figure(results, table, names, why=''): # `Results`; from `evaluate`; of photographs; what the rule is
     "A row for each photograph: grey, prediction, truth, ΔE00 heat map, and its numbers."
-    heights = [min(t.height/t.width, 1.2) for t in map(results.truth, names)]
-    fig,axs = plt.subplots(len(names), 4, figsize=(10.4, sum(h*2.6 + .45 for h in heights)), squeeze=False,
-                           layout='constrained', height_ratios=heights)
-    for axr,n in zip(axs, names):
-        r = table.loc[n]
-        notes = {'prediction': f'ΔE00 {r.delta_e00:.1f} (grey {r.delta_e00_grey:.1f}), CF {r.colourfulness:.0f}',
-                 'truth': f'CF {r.colourfulness_truth:.0f}', 'heat map': why}
-        for ax,what in zip(axr, ('grey', *notes)):
-            ax.imshow(results.picture(n, what)); ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(notes.get(what, ''), fontsize=8)
-            if n == names[0]: ax.set_title(what, fontsize=9)
-        axr[0].set_ylabel(n[-28:], fontsize=8)
-    plt.close(fig)
-    return fig
+    columns,rows = {k: [results.picture(n, k) for n in names] for k in _kinds},[table.loc[n] for n in names]
+    own = 'ΔE00 {0.delta_e00:.1f} (grey {0.delta_e00_grey:.1f}), CF {0.colourfulness:.0f}'.format
+    notes = {'prediction': [own(r) for r in rows], 'truth': [f'CF {r.colourfulness_truth:.0f}' for r in rows],
+             'heat map': [why]*len(rows)}
+    return picture_grid(columns, [n[-28:] for n in names], 2.6, notes)
 
 # %% ../nbs/71_results.ipynb #4a04721a
 _heads = dict(delta_e00='ΔE00', delta_e00_grey='ΔE00 of grey', psnr='PSNR', ssim='SSIM', lpips='LPIPS',
     colourfulness='CF', colourfulness_truth='CF of truth', colourfulness_absolute="CF, DDColor's form",
     hue_accuracy='hue accuracy', hue_distance='hue distance') # column → its heading in the report
-_each = [*_heads][:7] # columns of each photograph there
 
 def _html_table(table, **more):
     "A table of numbers, and perhaps columns of HTML, as HTML."
@@ -197,12 +186,12 @@ def report(results, table, facts=''): # `Results`; from `evaluate`; a sentence o
         img = results.picture(name, what)
         img = img.resize((160, max(1, round(img.height*160/img.width))))
         return f'<img alt="{what}" src="{data_url(jpeg(img, 82))}">'
-    pictures = [''.join(thumb(n, w) for w in ('grey', 'prediction', 'truth', 'heat map')) for n in table.index]
+    pictures = [''.join(thumb(n, what) for what in _kinds) for n in table.index]
     lost = ''.join(f'<li>{html.escape(why)}' for why in table.attrs['unread'].values())
     says = {k: html.escape(v) for k,v in dict(facts=facts, verdict=verdict(table), hues=hue_verdict(table)).items()}
     page = Template((files('colourise')/'static/report.html').read_text(encoding='utf-8'))
-    return page.substitute(says, means=_html_table(means(table)), each=_html_table(table[_each], pictures=pictures),
-                           unread=lost and f'<h2>Left out</h2><ul>{lost}</ul>')
+    return page.substitute(says, means=_html_table(means(table)), unread=lost and f'<h2>Left out</h2><ul>{lost}</ul>',
+                           each=_html_table(table[[*_heads][:7]], pictures=pictures))
 
 def told(table): # from `evaluate`
     "What `colourise-evaluate` prints: the means, what they say, and what was left out."
@@ -213,18 +202,16 @@ def told(table): # from `evaluate`
 
 # %% ../nbs/71_results.ipynb #0d623b83
 def write_results(
-    results, # `Results`
-    table,   # from `evaluate`
-    out,     # folder, made if it is missing
-    facts='',# a sentence on model and photographs
-    **more   # what else to record in metrics.json
-) -> Path:
+    results, table, # `Results`; from `evaluate`
+    out,            # folder, made if it is missing
+    facts='',       # a sentence on model and photographs
+    **more          # what else to record in metrics.json
+):
     "Write photographs.csv, metrics.json, report.html and the galleries as JPEG to `out`."
     out,cf,truth = Path(out),table.colourfulness,table.colourfulness_truth
-    clean = lambda row: {k: v if math.isfinite(v) else None for k,v in row.items()} # JSON has no other numbers
-    better = {k: clean(dict(mean=m, low=lo, high=hi)) for k,(m,lo,hi) in gains(table).items()}
+    plain = lambda t: json.loads(t.to_json(orient='index', double_precision=15)) # NaN and ∞ as null: JSON has neither
     numbers = dict(version=__version__, photographs=len(table), **more, verdict=verdict(table), hues=hue_verdict(table),
-        means={whose: clean(row) for whose,row in means(table).T.items()}, gains=better,
+        means=plain(means(table)), gains=plain(pd.DataFrame(gains(table), ['mean', 'low', 'high']).T),
         delta_cf=delta_cf(cf, truth), colourfulness_ratio=cf.mean()/max(truth.mean(), 1e-9),
         sepia_share=table.sepia.mean(), lpips='available' if table.lpips.notna().any() else 'not available',
         left_out=table.attrs['unread'])
@@ -235,17 +222,13 @@ def write_results(
         if not names: (out/f'{kind}.jpg').unlink(missing_ok=True); continue # of an earlier evaluation
         figure = gallery_figure(results, table, names, _why[kind])
         with replacing(out/f'{kind}.jpg') as f: figure.savefig(f, format='jpeg', dpi=110, pil_kwargs=dict(quality=88))
-    return out
 
 # %% ../nbs/71_results.ipynb #fa25b091
-def _found(folder):
-    "The photographs in `folder`, at least one."
+def _found(folder): # photographs, at least one
     if paths := find(Path(folder).expanduser()): return paths
     raise ResultsError(f'There is no photograph in {folder}.')
 
-def chroma_of(
-    folder=None # of photographs, searched with its subfolders; the embedded photographs if None
-) -> tuple[float, float, float]: # as `mean_chroma`
+def chroma_of(folder=None): # of photographs, searched with its subfolders; the embedded photographs if None
     "The mean chroma of at most 200 photographs, spread evenly over a folder; more would change little."
     paths = _found(folder) if folder else list(embedded().values())
     return mean_chroma([shrink(read(p).rgb8, 64) for p in paths[::-(-len(paths)//200)]])

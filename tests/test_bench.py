@@ -1,6 +1,6 @@
 """The benchmark as a command, on the smallest sizes."""
-import sys
-import pandas as pd, pytest
+import os, sys
+import pandas as pd, pytest, torch
 from conftest import run
 
 @pytest.fixture(scope='module')
@@ -20,6 +20,7 @@ def test_bench_prints_and_keeps_its_table(measured):
         assert title in said and 'ours' in table.loc[title].index
     assert table['median'].notna().all() and (table['least'] <= table['ratio']).all() and (table['ratio'] <= table['most']).all()
     assert str(folder) not in table.to_string()
+    assert torch.cuda.is_available() or "the article's schedule: not measured, no CUDA GPU here" in said
 
 def test_what_ours_gains_is_far_from_chance(measured):
     table = measured[1]
@@ -31,6 +32,17 @@ def test_another_version_is_raced(measured):
     for title in (t for t in table.index.get_level_values('what').unique() if 'from typing' in t or 'default settings' in t):
         assert table['median'][title, 'the other version'] > 0 and 1/4 < table.ratio[title, 'ours'] < 4
     assert table.ratio['megabytes installed', 'ours'] == 1 and 100 < table['median']['megabytes installed', 'ours'] < 400
+
+def test_the_whole_schedule_is_timed_with_a_cache_of_its_own(monkeypatch):
+    "Here nothing is trained; where there is a CUDA GPU, the benchmark trains the article's schedule."
+    from colourise import bench
+    asked = []
+    monkeypatch.setattr(bench, 'train_course', lambda recipe, out, device: asked.append((recipe, out, device, os.environ['COLOURISE_ROOT'])))
+    (title, seconds), = bench.whole_schedule('embedded').items()
+    (recipe, out, device, root), = asked
+    assert title.startswith("the article's schedule, ") and title.endswith(' photographs') and seconds[bench.OURS].item() > 0
+    assert (recipe.preset, len(recipe.stages), recipe.network.backbone, recipe.loss.vgg, device) == ('article', 5, 'random', 'random', 'cuda')
+    assert out.startswith(root) and not os.path.exists(root) and os.environ.get('COLOURISE_ROOT') != root
 
 def test_bench_refuses_what_is_not_there(tmp_path):
     (tmp_path/'file').write_text('')
