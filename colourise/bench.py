@@ -71,14 +71,12 @@ class Worker:
         self.err.seek(0)
         raise BenchError(f'What was to be measured has ended: {_last_words(self.err.read(), self.p.wait())}')
 
-def _env(python):
-    "The environment without what chooses a model, a recipe, or packages for another Python."
+def _env(python): # the environment without what chooses a model, a recipe, or packages for another Python
     drop = 'COLOURISE_',*['PYTHONPATH']*(str(python) != sys.executable)
     kept = {k: v for k,v in os.environ.items() if not k.startswith(drop)}
     return kept | dict(PYTHONWARNINGS='ignore', PYTHONSAFEPATH='1')
 
-def _last_words(text, status):
-    "Why a process ended: in its own words if it had any."
+def _last_words(text, status): # why a process ended: in its own words if it had any
     if status == -9: return 'it was killed, as happens when memory runs out.'
     return [f'exit status {status}.', *filter(str.strip, text.splitlines())][-1]
 
@@ -98,11 +96,9 @@ def make_photos(
         ImageChops.add(read(known).rgb8.resize(size), grain, offset=-128).save(file, quality=92)
     return made
 
-def _jpeg(folder, megapixels):
-    "A JPEG of that size, four to three."
+def _jpeg(folder, megapixels): # a JPEG of that size, four to three
     w = round((megapixels*1e6*4/3)**.5)
     return make_photos(Path(folder)/f'{megapixels:g}', 1, (w, round(w*3/4)), '.jpg')[0]
-
 def _plain_batches(folder, size=64, batch=64):
     "fastai's documented way from the files in `folder` to batches of two aligned pictures."
     block = DataBlock((ImageBlock(PILImageBW), ImageBlock(PILImage)), splitter=lambda o: (range(len(o)), []),
@@ -117,7 +113,6 @@ class Bench:
         lesson = recipe.lesson
         self.recipe,self.rounds,self.size = recipe,lesson.rounds,lesson.render_sizes[0]
         self.small,self.large = lesson.megapixels[0],lesson.megapixels[len(lesson.megapixels)//2] # of photographs
-
     def batches(self, photos, folder, visits=1, sizes=(64,), workers=0):
         "The course's training batches of 64 px; what the cache in `folder` lacks is built."
         found,aside = survey(photos, self.recipe, {*sizes}, folder)
@@ -216,7 +211,6 @@ def steps(self:Bench, steps=STEPS, share=1/2):
 
 # %% ../nbs/behind/80_speed.ipynb #04bb6ae4
 def _colouriser(): return Colouriser({k: v.numpy() for k,v in bench_model().state_dict().items()}, {}, 'benchmark')
-
 @patch
 def network(self:Bench):
     "One picture through the network; `apart` keeps how far the pictures lie apart at most, of 255."
@@ -254,8 +248,7 @@ net = Colouriser.from_pretrained()
 def answer(line): return _installed() if line == 'megabytes' else write(net.colourise(line), line + '.new.jpg')
 """
 
-def _installed():
-    "Megabytes of the package and of all that it needs; stands alone, because other Pythons run it, too."
+def _installed(): # megabytes of the package and of all that it needs; stands alone, because other Pythons run it, too
     import colourise
     from importlib.metadata import PackageNotFoundError,distribution
     from pathlib import Path

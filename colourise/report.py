@@ -121,15 +121,13 @@ def stage_report(run) -> Markdown: # of a `StageRun` that is trained
     text = (files('colourise')/'static/stage.md').read_text(encoding='utf-8')
     return Markdown(text.format(**run.info | r | words))
 
-def _cell(v):
-    "A value as a person reads it; nothing for one that is missing."
+def _cell(v): # a value as a person reads it; nothing for one that is missing
     if isinstance(v, bool): return 'yes' if v else 'no'
     if isinstance(v, float) and v == v: return f'{v:.1f}' if abs(v) >= 10 else f'{v:.3g}'
     return '' if pd.isna(v) else str(v)
 
 def _table(head, *rows):
     return Markdown('\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in (head, ['---']*len(head), *rows)))
-
 def beside_article(run) -> Markdown: # of a `StageRun`
     "A stage's numbers beside those of the article's."
     its,mine,vgg = load_recipe('article').stage(run.stage.name),run.stage,Path(run.recipe.loss.vgg).name

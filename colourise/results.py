@@ -83,11 +83,9 @@ def _joined(grey, chroma, amount=1.): return Image.fromarray(enlarge(np.asarray(
 def mean_chroma(pictures): # PIL images or arrays (H,W,3) of uint8
     "The mean chroma of photographs, each counting the same: R−Y, G−Y and B−Y, in units of [0,1]."
     return tuple(map(float, chroma(np.mean([np.asarray(p).reshape(-1, 3).mean(0)/255 for p in pictures], 0))))
-
 def tinted(grey, tint): # PIL image of mode `L`, and what `mean_chroma` gives
     "The photograph with one and the same chroma everywhere, as far as the gamut allows."
     return _joined(grey, np.full((2, 2, 3), tint, np.float32))
-
 def upper_bound(truth, render_size): # PIL image, RGB; pixels
     "True chroma at the render size, on full-size luma."
     return _joined(truth.convert('L'), chroma(np.asarray(_area(truth, render_size), np.float32)/255))
@@ -174,8 +172,7 @@ _heads = dict(delta_e00='ΔE00', delta_e00_grey='ΔE00 of grey', psnr='PSNR', ss
     colourfulness='CF', colourfulness_truth='CF of truth', colourfulness_absolute="CF, DDColor's form",
     hue_accuracy='hue accuracy', hue_distance='hue distance') # column → its heading in the report
 
-def _html_table(table, **more):
-    "A table of numbers, and perhaps columns of HTML, as HTML."
+def _html_table(table, **more): # a table of numbers, and perhaps columns of HTML, as HTML
     number = lambda v: 'n/a' if pd.isna(v) else '∞' if math.isinf(v) else f'{v:.3f}' if abs(v) < 1 else f'{v:.2f}'
     table = table.map(number).rename(columns=_heads, index=html.escape).assign(**more)
     with pd.option_context('display.max_colwidth', None): return table.rename_axis(None).to_html(escape=False, border=0)
@@ -227,7 +224,6 @@ def write_results(
 def _found(folder): # photographs, at least one
     if paths := find(Path(folder).expanduser()): return paths
     raise ResultsError(f'There is no photograph in {folder}.')
-
 def chroma_of(folder=None): # of photographs, searched with its subfolders; the embedded photographs if None
     "The mean chroma of at most 200 photographs, spread evenly over a folder; more would change little."
     paths = _found(folder) if folder else list(embedded().values())

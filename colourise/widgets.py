@@ -89,8 +89,7 @@ class CompareSlider:
     def __repr__(self): return f"CompareSlider({' | '.join(self.labels)}, {self.before.width}×{self.before.height})"
 
 # %% ../nbs/78_widgets.ipynb #e71b0a8a
-def _ipywidgets():
-    "The package, if all that the widgets need is installed."
+def _ipywidgets(): # the package, if all that the widgets need is installed
     require('course', 'anywidget', 'ipywidgets')
     import ipywidgets
     return ipywidgets
@@ -105,12 +104,9 @@ def _widget(script, **traits):
     return type(f'{script.title()}Widget', (anywidget.AnyWidget,), kind | shared)
 
 # %% ../nbs/78_widgets.ipynb #9784d674
-def _say(text, kind='status'):
-    "`text` as HTML that a screen reader speaks when it appears."
+def _say(text, kind='status'): # `text` as HTML that a screen reader speaks when it appears
     return f'<div role="{kind}" class="colourise-{kind}">{html.escape(text)}</div>'
-
-def _knob(kind, label, **kw):
-    "An ipywidgets control called `label`, all of them of the same width."
+def _knob(kind, label, **kw): # an ipywidgets control called `label`, all of them of the same width
     kw = dict(description=label, style=dict(description_width='104px'), layout=dict(width='312px')) | kw
     return getattr(_ipywidgets(), kind)(**kw)
 
@@ -135,10 +131,8 @@ _rows = {'': 'prediction', '_grey': 'left grey', '_truth': 'truth'} # ending of 
 def _sort_keys(scores): # by what photographs can be sorted: what people call it → column of the table
     keys = {t: c for c,t in _titles.items()} | {'colourfulness, truth': 'colourfulness_truth'}
     return {t: c for t,c in keys.items() if c in scores and scores[c].notna().any()}
-
 def _ordered(scores, by=None, largest=False): # names of the photographs; those without the number last
     return list((scores.sort_values(by, ascending=not largest, kind='stable') if by else scores).index)
-
 def _numbers(row): # of one photograph, to be shown below it: a column for each metric, as HTML
     table = {t: {name: row.get(c+end) for end,name in _rows.items()} for c,t in _titles.items()}
     table = pd.DataFrame(table, dtype=float).dropna(how='all').dropna(how='all', axis=1)
