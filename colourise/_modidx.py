@@ -387,6 +387,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'colourise.pretrain._Log.look': ('pretrain.html#_log.look', 'colourise/pretrain.py'),
                                     'colourise.pretrain._find': ('pretrain.html#_find', 'colourise/pretrain.py'),
                                     'colourise.pretrain._identity': ('pretrain.html#_identity', 'colourise/pretrain.py'),
+                                    'colourise.pretrain._look': ('pretrain.html#_look', 'colourise/pretrain.py'),
                                     'colourise.pretrain._square': ('pretrain.html#_square', 'colourise/pretrain.py'),
                                     'colourise.pretrain.ask': ('pretrain.html#ask', 'colourise/pretrain.py'),
                                     'colourise.pretrain.distil_dls': ('pretrain.html#distil_dls', 'colourise/pretrain.py'),

@@ -37,8 +37,8 @@ def load_teacher(device='cpu'): # to put it on
     net.load_state_dict(dict(zip(net.state_dict(), state.values(), strict=True)))
     return net.eval().to(device, memory_format=torch.channels_last)
 
-# %% ../nbs/85_pretrain.ipynb #7190778e
-MAPS = (120, 8, 8),(352, 4, 4) # channels, height and width of the teacher's maps, for pictures of 128 pixels
+# %% ../nbs/85_pretrain.ipynb #bb664fa6
+MAPS = (120, 8, 8),(352, 4, 4) # channels, height and width of its feature maps, for pictures of 128 pixels
 _SPREADS = 5.9, 2.4            # their standard deviations over the tiles of the embedded photographs
 
 @torch.inference_mode()
@@ -56,13 +56,18 @@ def _find(data, side):
     "Pairs: the name of a folder, and a photograph in it (path, or bytes from a zip file); or else '' and a tile."
     if data == 'embedded':
         for img in (read(p).rgb8 for p in embedded().values()):
-            corners = [(x, y) for y in range(0, img.height-side+1, side) for x in range(0, img.width-side+1, side)]
-            yield from (('', img.crop((x, y, x+side, y+side))) for x,y in corners)
+            tops,lefts = (range(0, n-side+1, side) for n in (img.height, img.width))
+            yield from (('', img.crop((x, y, x+side, y+side))) for y in tops for x in lefts)
         return
-    for p in find(data): yield p.parent.name, p
+    yield from ((p.parent.name, p) for p in find(data))
     for z in map(zipfile.ZipFile, sorted(Path(data).rglob('*.zip'))):
         yield from ((Path(n).parent.name, z.read(n)) for n in sorted(z.namelist()) if is_photo(Path(n)))
 
+def _square(photo, side):
+    try: return np.asarray(ImageOps.fit(read(photo, short=side).rgb8, (side, side)))
+    except PhotoError: return None
+
+# %% ../nbs/85_pretrain.ipynb #5ddb2829
 def small_pictures(data='embedded', side=64, workers=2): # or a folder of photographs; pixels; threads
     "Middle squares of photographs (unreadable ones are left out), or tiles of the embedded ones, as `Pictures`."
     require('train', 'timm')
@@ -75,9 +80,7 @@ def small_pictures(data='embedded', side=64, workers=2): # or a folder of photog
     number = {n: i for i,n in enumerate(ImageNetInfo().label_names())}
     return Pictures(np.stack([x for _,x in found]), np.array([number.get(n, -1) for n,_ in found]), Path(data).name)
 
-def _square(photo, side):
-    try: return np.asarray(ImageOps.fit(read(photo, short=side).rgb8, (side, side)))
-    except PhotoError: return None
+
 
 # %% ../nbs/85_pretrain.ipynb #909ead46
 _WIDTHS = [1000, *(c*h*w for c,h,w in MAPS)] # numbers in each part of an answer
@@ -87,6 +90,7 @@ def parts(rows): # tensor (n,14312), float16
     logits,*maps = rows.float().split(_WIDTHS, 1)
     return [logits, *(y.unflatten(1, shape) for y,shape in zip(maps, MAPS))]
 
+# %% ../nbs/85_pretrain.ipynb #b55be6f3
 def teacher_answers(pixels, device, mode='fp32', bs=32): # (n,side,side,3), uint8; torch.device; as for `ask`
     "The teacher's answers (n,14312), float16: asked for once, kept in `data/cache`, and read as they are needed."
     file,shape = root()/f'data/cache/{TEACHER}/{digest(pixels.ravel(), 24)}.npy',(len(pixels), sum(_WIDTHS))
@@ -132,20 +136,24 @@ class DistilLoss:
         return kl + self.how.feature_weight*sum(hints)
 
 # %% ../nbs/85_pretrain.ipynb #e91c43e5
+def _look(x, answers, labels, size, flip_p): # bytes (n,3,h,w)
+    "Grey pictures of `size` pixels (n,1,size,size), logits, maps and labels, some mirrored."
+    flip,(logits,*maps) = (torch.rand(len(x), 1, 1, 1) < flip_p).to(x.device),answers
+    grey = F.interpolate(luma(x/255), (size, size), mode='area')
+    grey,*maps = (torch.where(flip, m.flip(-1), m) for m in (grey, *maps))
+    return grey,logits,*maps,labels
+
+# %% ../nbs/85_pretrain.ipynb #6d84de80
 def distil_dls(photos, answers, recipe, device): # `Pictures`, from `teacher_answers`, torch.device
     "`DataLoaders` of (grey, logits, two maps, labels) at `dls.size` pixels; training ones shuffled and mirrored."
     r,order = recipe.pretrain,np.random.default_rng(recipe.photos.seed).permutation(len(photos.pixels))
     x,labels = (torch.from_numpy(a).to(device) for a in (photos.pixels, photos.labels)) # all fit, as bytes
     def batch(i): return x[i].permute(0, 3, 1, 2), parts(torch.from_numpy(answers[i]).to(device)), labels[i]
-    def look(flip_p, batch):
-        (x,(logits,*maps),y),flip = batch,torch.rand(len(batch[0]), 1, 1, 1) < flip_p
-        grey = F.interpolate(luma(x/255), (dls.size, dls.size), mode='area')
-        grey,*maps = (torch.where(flip.to(device), m.flip(-1), m) for m in (grey, *maps))
-        return grey,logits,*maps,y
+    def look(flip_p, b): return _look(*b, dls.size, flip_p)
+    common,p = dict(device=device, num_workers=0, create_batch=batch),recipe.augment.flip_p
     held,train = np.split(order, [max(1, round(r.share*len(order)))])
-    common = dict(device=device, num_workers=0, create_batch=batch)
     dls = DataLoaders(DataLoader(train, r.batch, shuffle=True, drop_last=len(train) >= r.batch,
-                                 after_batch=partial(look, recipe.augment.flip_p), **common),
+                                 after_batch=partial(look, p), **common),
                       DataLoader(held, 2*r.batch, after_batch=partial(look, 0), **common), device=device)
     dls.size,dls.n_inp = r.sizes[0],1 # all but the grey is for the loss
     return dls
@@ -176,6 +184,7 @@ def pretrained_header(path): # of weights that `Pretraining` wrote
         raise PretrainError(f'{shown(path)} is damaged, or holds no weights that were pretrained here: '
                             'name another file, or train it again (--again).') from e
 
+# %% ../nbs/85_pretrain.ipynb #5739aa7c
 class Pretraining:
     "The distillation of a backbone, and where it stands."
     def __init__(self, recipe, photos=None, out=None, device=None): # `Pictures`; file of weights; None: as usual
@@ -184,8 +193,8 @@ class Pretraining:
         self.position = self.out.with_suffix('.resume.pt')
         self.photos = photos or small_pictures(recipe.pretrain.data, workers=recipe.source.workers)
 
-    facts = property(lambda self: pretrained_header(self.out) if self.done else {}, doc='How the weights came about.')
     done = property(lambda self: self.out.is_file(), doc='Are there weights?')
+    facts = property(lambda self: pretrained_header(self.out) if self.done else {}, doc='How the weights came about.')
     at = property(lambda self: self.facts or read_position(self.position), doc='What is kept of the training.')
     history = property(lambda self: self.at.get('history', []), doc='Rows of the epochs that are kept.')
 
@@ -206,6 +215,7 @@ def _identity(run):
                             'train it again (--again), or name another file.')
     return now
 
+# %% ../nbs/85_pretrain.ipynb #761a16fa
 @patch
 def fit(self:Pretraining):
     "Train what is left, keeping each epoch, and write the weights of the body; returns this object."
@@ -218,9 +228,9 @@ def fit(self:Pretraining):
     learn = SafeLearner(distil_dls(self.photos, answers, r, device), Student(r.photos.seed).to(device),
                         DistilLoss(r.pretrain), cbs=cbs, wd=r.pretrain.weight_decay)
     learn.fit_one_cycle(len(r.pretrain.sizes), r.pretrain.lr, pct_start=r.training.pct_start)
-    state,data = learn.model.state_dict(),dict(source=self.photos.source, photographs=len(self.photos.pixels))
-    body = {k: v.cpu().numpy() for k,v in state.items() if k.startswith(('conv1.', 'bn1.', 'layer'))}
-    write_model(self.out, body, arch=dict(name='resnet34'), output='features (B, 512, H/32, W/32)', network='resnet34',
-                teacher=TEACHER, data=data, identity=identity, history=learn.history, device=device_name(device))
+    state = {k: v.cpu().numpy() for k,v in learn.model.state_dict().items() if k.startswith(('conv1', 'bn1', 'layer'))}
+    write_model(self.out, state, arch=dict(name='resnet34'), network='resnet34', output='(B, 512, H/32, W/32)',
+                data=dict(source=self.photos.source, photographs=len(self.photos.pixels)), teacher=TEACHER,
+                identity=identity, history=learn.history, device=device_name(device))
     self.position.unlink(missing_ok=True)
     return self
