@@ -213,7 +213,7 @@ def colourise_pretrain(
     device:Trainer=None, again:Again=False,
 ):
     """Train a backbone for machines that can't fetch ImageNet's weights: a teacher that pip installs shows it
-    what is in small photographs. The teacher's answers are kept in data/cache/teacher.
+    what is in small photographs. The teacher's answers are kept in data/cache.
 
     A stopped or killed training goes on when the same command is called again. A recipe takes the weights
     with backbone=FILE.
