@@ -207,35 +207,32 @@ def colourise_train(
 @command
 def colourise_pretrain(
     preset:Preset='sample',
-    data:_option('a folder with a subfolder of photographs for each class, or zips of such, or embedded', 'DIR')=None,
-    network:_option('resnet34 (the backbone, on grey), vgg16_bn (for the loss), or all that the preset names',
-                    choices=['resnet34', 'vgg16_bn', 'all'])='all',
+    data:_option('a folder of photographs (subfolders and zip files, too; no labels needed), or embedded', 'DIR')=None,
     set:Changes=None,
-    Out:_option('weights of a single network (else models/<network>-<preset>.safetensors)', 'FILE')=None,
+    Out:_option('weights (else models/resnet34-<preset>.safetensors)', 'FILE')=None,
     device:Trainer=None, again:Again=False,
 ):
-    """Train a backbone for machines that can't fetch ImageNet's weights, by naming what small photographs show.
+    """Train a backbone for machines that can't fetch ImageNet's weights: a teacher that pip installs shows it
+    what is in small photographs. The teacher's answers are kept in data/cache.
 
     A stopped or killed training goes on when the same command is called again. A recipe takes the weights
-    with backbone=FILE, and those of vgg16_bn with vgg=FILE.
+    with backbone=FILE.
 
     Examples:
-      colourise-pretrain --data ~/tiny-imagenet
-      colourise-pretrain --preset cpu --data ~/tiny-imagenet --network resnet34 -o body.safetensors"""
+      colourise-pretrain --data ~/photographs
+      colourise-pretrain --preset cpu --data ~/tiny-imagenet -o body.safetensors"""
     recipe = load_recipe(preset, *_changes(set, **{'pretrain.data': data}))
-    names = recipe.pretrain.networks if network == 'all' else [network]
-    if Out and len(names) > 1: raise RecipeError('-o names a single file: say which network with --network.')
     _need_training()
     _tried(device)
-    from colourise.pretrain import Pretraining,labelled_photos
-    photos = labelled_photos(recipe)
-    print(f'{len(photos.labels):,} pictures in {len(photos.classes)} classes, from {photos.source}')
-    for n in names:
-        run = Pretraining(recipe, n, photos, Path(Out).expanduser() if Out else None, device)
-        if again: run.forget()
-        was = 'is trained already: ' if run.done else ''
-        last = run.fit().history[-1]
-        print(f"{n}: {was}top-1 {last['top1']:.1%} of the held-out pictures. Weights: {near(run.out)}")
+    from colourise.pretrain import Pretraining
+    run = Pretraining(recipe, None, Path(Out).expanduser() if Out else None, device)
+    print(f'{len(run.photos.pixels):,} photographs from {run.photos.source}', flush=True)
+    if again: run.forget()
+    was = 'trained already: ' if run.done else ''
+    last = run.fit().history[-1]
+    named = f", and is right in {last['top1']:.1%}" if 'top1' in last else ''
+    print(f"{was}agrees with its teacher on {last['agreement']:.1%} of the held-out photographs{named}. "
+          f'Weights: {near(run.out)}')
 
 # %% ../nbs/behind/90_cli.ipynb #4475bf5f
 @command

@@ -125,17 +125,16 @@ class Training(Part):
     checkpoint_by: _one_of('valid', 'last') # the epoch that is kept: of the lowest validation loss, or the last
 
 # %% ../nbs/behind/04_recipe.ipynb #f2e40f00
-_Networks = Annotated[tuple[str, ...], _rule(lambda v: {'resnet34'} <= {*v} <= {'resnet34', 'vgg16_bn'},
-                                            'must be resnet34, and perhaps vgg16_bn')]
 class Pretrain(Part):
-    "A backbone that learns to name what photographs show."
-    data: Annotated[str, _place('embedded')] # labelled photographs: a folder with a subfolder for each class
+    "A backbone that learns from a teacher what photographs show."
+    data: Annotated[str, _place('embedded')] # photographs: a folder, which may hold subfolders and zip files
     share: Between                 # of them, is held out
-    networks: _Networks            # to be trained
     sizes: Sizes                   # of the pictures in each epoch, pixels
     batch: Positive[int]           # pictures in a batch
     lr: Positive[float]            # the one-cycle schedule's highest
     weight_decay: NotNegative      # of AdamW
+    temperature: Positive[float]   # that the logits of teacher and student are divided by
+    feature_weight: NotNegative    # of the squared errors of feature maps, beside the divergence of the answers
 
 class Lesson(Part):
     "How much the lessons and the benchmark measure."
