@@ -10,10 +10,10 @@ __all__ = ['TrainError', 'seed_epoch', 'precision', 'BatchLayout', 'CPUPrecision
 import ctypes, random, time, numpy as np, pandas as pd, torch
 from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, L
-from .files import ColouriseError, count, digest, out_of_memory, progress, replacing, shown
+from .files import ColouriseError, count, digest, out_of_memory, progress, reason, replacing, shown
 from .unet import channels_last
 from .distributed import gathered, is_main, rank, unwrapped, world
-from fastai.basics import Learner, SkipToEpoch, to_float # after ours, which silence fastai's warnings
+from fastai.basics import Learner, SkipToEpoch, to_device, to_float # after ours, which silence fastai's warnings
 from fastai.callback.all import (AMPMode, Callback, CancelFitException, ChannelsLast, GradientAccumulation, LRFinder,
                                  MixedPrecision, ParamScheduler, valley)
 
@@ -204,14 +204,14 @@ class LogEpochs(Callback):
 
 # %% ../nbs/behind/48_learner.ipynb #dd9866de
 def read_position(
-    file,        # that `KeepEpochs` writes
-    device='cpu' # to put the tensors on
-):               # dict(epoch, model, opt, history, facts); empty if there is no such file
+    file # that `KeepEpochs` writes
+):       # dict(epoch, model, opt, history, facts), its tensors on the CPU; empty if there is no such file
     "Where a training stands."
-    try: return torch.load(file, map_location=device, weights_only=True, mmap=True)
+    try: return torch.load(file, map_location='cpu', weights_only=True, mmap=True)
     except FileNotFoundError: return {}
     except Exception as e: # whatever a file that is no such thing makes torch.load raise
-        raise TrainError(f"{shown(file)} can't be read: delete it, and the training starts anew.") from e
+        raise TrainError(f"{shown(file)} can't be read ({reason(e).split('. ')[0]}). If it is damaged, delete it: "
+                         'the training then starts anew.') from e
 
 class KeepEpochs(SkipToEpoch):
     "Keeps each epoch, so that a training which was killed goes on as if nothing had happened."
@@ -224,9 +224,10 @@ class KeepEpochs(SkipToEpoch):
 
     def before_fit(self):
         self.run,self._skip_to = not hasattr(self.learn, 'lr_finder'),0
-        if not self.run or not (at := read_position(self.file, self.dls.device)): return
+        if not self.run or not (at := read_position(self.file)): return
         unwrapped(self.model).load_state_dict(at['model'])
-        self.opt.load_state_dict(dict(state=at['opt']['state'], hypers=L(at['opt']['hypers'])))
+        state = to_device(at['opt']['state'], next(self.model.parameters()).device)
+        self.opt.load_state_dict(dict(state=state, hypers=L(at['opt']['hypers'])))
         self.learn.history,self._skip_to = at['history'],at['epoch']
         self._keep_best() # the process may have been killed before it could
 
