@@ -10,6 +10,7 @@ __all__ = ['TrainError', 'seed_epoch', 'precision', 'BatchLayout', 'CPUPrecision
 import ctypes, random, time, numpy as np, pandas as pd, torch
 from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, L
+from IPython.display import display
 from .files import ColouriseError, count, digest, out_of_memory, progress, reason, replacing, shown
 from .unet import channels_last
 from .distributed import gathered, is_main, rank, unwrapped, world
@@ -22,10 +23,8 @@ class TrainError(ColouriseError):
     "A training run that can't start, or can't go on."
 
 def seed_epoch(
-    dls,   # fastai's DataLoaders
-    seed,  # the recipe's
-    title, # of what is trained
-    epoch  # number, from 0
+    dls, seed,   # fastai's DataLoaders, and the recipe's seed
+    title, epoch # of what is trained; its number, from 0
 ) -> None:
     "Seed everything random in an epoch: shuffling and augmentation."
     s = int(digest(f'{seed}/{title}/{epoch}', 8), 16)
@@ -39,9 +38,9 @@ def precision(
     cpu='auto' # the recipe's `cpu_precision`
 ) -> str:      # 'bf16', 'fp16' or 'fp32'
     "The number format that `device` trains fastest in without harm."
+    if device.type == 'cuda': return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
     can = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' and cpu == 'auto' else {}
-    if device.type != 'cuda': return 'bf16' if can.get('avx512_bf16') or can.get('amx_bf16') else 'fp32'
-    return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
+    return 'bf16' if can.get('avx512_bf16') or can.get('amx_bf16') else 'fp32'
 
 class BatchLayout(ChannelsLast):
     "fastai's `ChannelsLast` for the batches, too: of one channel PyTorch can't tell the layout."
@@ -59,13 +58,12 @@ class CPUPrecision(Callback):
     def after_loss(self): self.autocast.__exit__(None, None, None)
 
 def device_callbacks(
-    device,    # torch.device
-    cpu='auto' # the recipe's `cpu_precision`
-) -> list:     # fastai callbacks
+    device, cpu='auto' # as for `precision`
+) -> list:             # fastai callbacks
     "Channels-last where convolutions gain from it, mixed precision where the device does."
     layout,mode = [BatchLayout()] if device.type in ('cpu', 'cuda') else [],precision(device, cpu)
     if mode == 'fp32': return layout
-    return layout + [CPUPrecision() if device.type == 'cpu' else MixedPrecision(AMPMode(mode))]
+    return [*layout, CPUPrecision() if device.type == 'cpu' else MixedPrecision(mode)]
 
 # %% ../nbs/behind/48_learner.ipynb #3f9bd137
 def keep_memory() -> bool: # was it possible?
@@ -74,9 +72,7 @@ def keep_memory() -> bool: # was it possible?
     except (AttributeError, OSError, TypeError): return False
     return bool(mallopt(-3, 1 << 30) and mallopt(-1, (1 << 31) - 1)) # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
 
-def device_name(
-    device # torch.device
-) -> str:
+def device_name(device) -> str: # a torch.device
     "A name that a reader recognises, such as 'NVIDIA H200' or '2 CPU threads'."
     name = count(torch.get_num_threads(), 'CPU thread') if device.type == 'cpu' else device.type
     if device.type == 'cuda': name = torch.cuda.get_device_name(device)
@@ -109,7 +105,8 @@ class SafeLearner(Learner):
         "fastai's `lr_find`, which leaves no trace: a dict of `lrs`, `losses`, and the `suggestion` of `valley`."
         kept = self._weights()
         finder = _Finder(start_lr, end_lr, num_it, stop_div=world() == 1) # several must make the same number of steps
-        self.fit(num_it//len(self.dls.train) + 1, cbs=finder)
+        with self.removed_cbs([c for c in self.cbs if isinstance(c, (LogEpochs, KeepEpochs, StopOnPlateau))]):
+            self.fit(num_it//len(self.dls.train) + 1, cbs=finder)
         self._put_back(kept)
         ok = [(lr,float(l)) for lr,l in zip(self.recorder.lrs, self.recorder.losses) if np.isfinite(float(l))]
         if len(ok) < 2: raise TrainError('The loss is not finite even at the smallest learning rate: '
@@ -118,13 +115,11 @@ class SafeLearner(Learner):
         return dict(lrs=lrs, losses=losses, suggestion=valley(lrs, losses, len(losses))[0])
 
     def _weights(self): return {k: v.detach().to('cpu', copy=True) for k,v in self.model.state_dict().items()}
-
     def _put_back(self, weights):
         self._end_cleanup()
         self.loss_grad = None # holds the activations of the last batch
         self.model.load_state_dict(weights)
         self.opt.zero_grad(); self.opt.clear_state()
-
     def _halve(self):
         n,device = self.dls.train.bs,torch.device(self.dls.device or 'cpu')
         if world() > 1: raise TrainError(f'The memory of process {rank()+1} is too small for batches of {n}: '
@@ -141,9 +136,7 @@ class SafeLearner(Learner):
 _short = dict(train_loss='train', valid_loss='valid', delta_e00='ΔE00', delta_e00_grey='grey', colourfulness='CF',
               colourfulness_truth='truth', seconds='s')
 
-def history_table(
-    history # rows of a history
-):          # DataFrame
+def history_table(history): # its rows; gives a DataFrame
     "The columns of `history` that a person follows, under short names."
     t = pd.DataFrame(history).set_index('epoch')
     t = t[[k for k in t if k == 'valid_loss' or not k.startswith('valid_')]]
@@ -154,17 +147,13 @@ class LogEpochs(Callback):
     "Seeds, measures and shows each epoch; a subclass may add columns. A loss that isn't finite ends the fit."
     order = 65 # before `KeepEpochs`, so that it can keep the row
     def __init__(self,
-        title,  # of what is trained
-        seed,   # of every random choice
-        hint='' # what to do when the loss is no longer finite, a sentence
+        title, seed, # of what is trained; of every random choice
+        hint=''      # what to do when the loss is no longer finite, a sentence
     ): self.title,self.seed,self.hint = title,seed,hint
-
     def look(self): "Called after each validation batch: what to remember of it, from `self.pred` and `self.y`."
     def columns(self, looked): return {} # for the row, from a list of what `look` returned, in all processes
 
-    def before_fit(self):
-        self.run,self.handle = not hasattr(self.learn, 'lr_finder'),None
-        if self.run: self.learn.history = []
+    def before_fit(self): self.learn.history,self.handle = [],None
     def before_epoch(self):
         seed_epoch(self.dls, self.seed, self.title, self.epoch)
         self.began,self.sums,self.looked = time.time(),{},[]
@@ -172,7 +161,6 @@ class LogEpochs(Callback):
         title = f'{self.title}, epoch {self.epoch+1}'
         self.bar = progress(total=len(self.dls.train), unit=' steps', desc=title, disable=not is_main())
     def after_train(self): self.bar.close()
-
     def after_loss(self):
         if not torch.isfinite(self.learn.loss):
             kept = 'The last good epoch is kept. ' if self.learn.history else ''
@@ -198,7 +186,6 @@ class LogEpochs(Callback):
         table = history_table(self.learn.history)
         line = f'{self.title} epoch {self.epoch+1}: ' + ', '.join(f'{k} {v}' for k,v in table.iloc[-1].items())
         if not IN_NOTEBOOK: return print(line, flush=True)
-        from IPython.display import display
         if self.handle: self.handle.update(table)
         else: self.handle = display(table, display_id=True)
 
@@ -223,8 +210,8 @@ class KeepEpochs(SkipToEpoch):
     ): self.file,self.facts,self.keep_model,self.by = Path(file),facts,keep_model,by
 
     def before_fit(self):
-        self.run,self._skip_to = not hasattr(self.learn, 'lr_finder'),0
-        if not self.run or not (at := read_position(self.file)): return
+        self._skip_to = 0
+        if not (at := read_position(self.file)): return
         unwrapped(self.model).load_state_dict(at['model'])
         state = to_device(at['opt']['state'], next(self.model.parameters()).device)
         self.opt.load_state_dict(dict(state=state, hypers=L(at['opt']['hypers'])))
@@ -233,11 +220,10 @@ class KeepEpochs(SkipToEpoch):
 
     def after_epoch(self):
         if self.epoch < self._skip_to or not is_main(): return
-        plain = lambda v: float(v) if isinstance(v, np.floating) else v
-        opt = dict(state=[dict(s) for s in self.opt.state_dict()['state']],
-                   hypers=[{k: plain(v) for k,v in h.items()} for h in self.opt.hypers])
-        now = dict(epoch=self.epoch+1, model=unwrapped(self.model).state_dict(), opt=opt, history=self.learn.history)
-        with replacing(self.file) as f: torch.save(now | dict(facts=self.facts), f)
+        hypers = [{k: float(v) for k,v in h.items()} for h in self.opt.hypers] # NumPy's numbers couldn't be read again
+        now = dict(epoch=self.epoch+1, history=self.learn.history, facts=self.facts,
+                   model=unwrapped(self.model).state_dict(), opt=self.opt.state_dict() | dict(hypers=hypers))
+        with replacing(self.file) as f: torch.save(now, f)
         self._keep_best()
 
     def _keep_best(self):
@@ -250,16 +236,13 @@ class StopOnPlateau(Callback):
     "Ends a fit when both losses have stopped improving; at its beginning, if they had stopped before."
     order = 80 # after `KeepEpochs`
     def __init__(self,
-        patience, # epochs
-        min_gain  # share of the loss
+        patience, min_gain # epochs, and a share of the loss
     ): self.patience,self.min_gain = patience,min_gain
 
     def _stalled(self, losses):
         old,new = losses[:-self.patience],losses[-self.patience:]
         return bool(old) and not min(new) < min(old)*(1-self.min_gain)
-    def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder')
-        if self.run: self.after_epoch()
+    def before_fit(self): self.after_epoch()
     def after_epoch(self):
         both = ([r[k] for r in self.learn.history] for k in ('train_loss', 'valid_loss'))
         if all(map(self._stalled, both)): raise CancelFitException()

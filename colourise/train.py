@@ -20,8 +20,7 @@ from .metrics import score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
 from .loss import FeatureLoss
-from .distributed import (among_others, from_main, is_main, main_first, rank, scaled_lr, share, together,
-                                   unwrapped, world)
+from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
 from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, device_callbacks,
                                device_name, history_table, keep_memory, precision, read_position, seed_epoch)
 from fastai.basics import default_device
@@ -318,15 +317,14 @@ def train_course(
     out = Path(out or run_dir(recipe))
     stages = recipe.stages[:recipe.stages.index(recipe.stage(until))+1] if until else recipe.stages
     sets = main_first(lambda: photo_sets(recipe, {s.size for s in stages}))
-    say = lambda text: print(text, flush=True) if is_main() else None
-    say(f'{recipe.preset}: {len(sets.train)} photographs to train, {len(sets.valid)} to validate, '
-        f'{len(sets.test)} to test; {len(sets.set_aside)} set aside.')
+    print(f'{recipe.preset}: {len(sets.train)} photographs to train, {len(sets.valid)} to validate, '
+        f'{len(sets.test)} to test; {len(sets.set_aside)} set aside.', flush=True)
     if again: main_first(lambda: [shutil.rmtree(out/s.name, ignore_errors=True) for s in recipe.stages])
     for s in stages:
         run = StageRun(recipe, s.name, out, device, sets)
-        say(run.reused if run.done else f'{s.name}: {s.size} px, up to {s.epochs} epochs, from epoch '
-            f'{len(run.history)+1}, on {device_name(run.device)}')
-        with among_others(): run.train()
+        print(run.reused if run.done else f'{s.name}: {s.size} px, up to {s.epochs} epochs, from epoch '
+              f'{len(run.history)+1}, on {device_name(run.device)}', flush=True)
+        run.train()
         if on_stage_end and is_main(): on_stage_end(run)
     if not is_main(): return []
     if scores := score_test(recipe, out, device, sets, stages[-1].name):
