@@ -9,9 +9,11 @@ __all__ = ['Photos', 'Place', 'Model', 'Device', 'RenderSize', 'Amount', 'Qualit
            'colourise_data']
 
 # %% ../nbs/behind/90_cli.ipynb #d795a066
-import inspect,os,sys,time
+import os,sys,time
 from argparse import BooleanOptionalAction,RawDescriptionHelpFormatter
 from functools import wraps
+from importlib.resources import files
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 from fastcore.script import anno_parser
@@ -21,9 +23,10 @@ from .recipe import RecipeError,infer_defaults,load_recipe,run_dir
 
 # %% ../nbs/behind/90_cli.ipynb #aa3e217b
 def _parsed(func, prog, argv):
-    "The options in `argv` by name, as the docments of `func` have them; or its help, in the lines of its docstring."
-    p = anno_parser(func, prog=prog)
-    p.description,p.formatter_class,p.epilog = inspect.cleandoc(func.__doc__),RawDescriptionHelpFormatter,None
+    "The options in `argv` by name, as the docments of `func` have them; or its help."
+    p,more = anno_parser(func, prog=prog),(files('colourise')/'static/commands.txt').read_text(encoding='utf-8')
+    more = dict(part.split('\n', 1) for part in more.split('== ')[1:]).get(prog, '')
+    p.description,p.formatter_class,p.epilog = f'{cleandoc(func.__doc__)}\n\n{more}',RawDescriptionHelpFormatter,None
     for a in p._actions: a.help = a.help.removesuffix(' (default: False)') # of a switch, that goes without saying
     names = [a.dest for a in p._actions if a.nargs == '*']
     end = argv.index('--') if names and '--' in argv else len(argv)
@@ -85,19 +88,7 @@ def colourise(photos:Photos, Out:Place=None, model:Model=None, device:Device=Non
     Verbose:bool=False,   # say a line for each photograph
     version:bool=False    # the version, and the default model
 ):
-    """Give black-and-white photographs colours, at their full size.
-
-    old.jpg becomes old-colour.jpg beside it. What is there already isn't made again,
-    so that a batch which was stopped goes on when the same command is typed again.
-
-    Examples:
-      colourise old.jpg                           makes old-colour.jpg
-      colourise old.jpg -o new.png --compare      makes new.png, and new-compare.jpg: grey | colour
-      colourise album -r -o coloured --colour 1.3 a folder with its subfolders, in livelier colours
-      colourise - < old.jpg > new.jpg             from standard input to standard output
-      colourise -- -odd.jpg                       a name that begins with a dash
-
-    Exit status: 0 all is well, 1 some failed, 2 the request made no sense, 130 stopped."""
+    "Give black-and-white photographs colours, at their full size."
     if version: return print(_version())
     from colourise.batch import process
     return process(photos, Out, model, device, render_size, colour, flip, Recursive, format, quality, overwrite,
@@ -146,14 +137,7 @@ def colourise_course(
     preset:Preset='sample', data:Data=None, test:Test=None, set:Changes=None,
     again:bool=False, # run all notebooks again, and train all stages anew
 ):
-    """Run the notebooks of the course in order and keep executed copies.
-
-    A notebook that fails stops the course; the next call goes on from there.
-
-    Examples:
-      colourise-course
-      colourise-course --preset article --data ~/photographs
-      colourise-course --set stages.epochs=2 --again"""
+    "Run the notebooks of the course in order and keep executed copies."
     from colourise.course import run_course
     run_course(preset, _changes(set, data=data, test=test), again)
 
@@ -166,15 +150,7 @@ def colourise_train(
     start:_option("model to go on from: shipped (the package's own) or a model.safetensors (else none)", 'MODEL')=None,
     until:_option('last stage to train, such as stage1 (else all)', 'STAGE')=None, again:Again=False,
 ):
-    """Train through all stages of a preset, without notebooks.
-
-    A stopped or killed training goes on when the same command is called again.
-
-    Examples:
-      colourise-train --preset article --data ~/photographs -o ~/model
-      colourise-train --preset cpu --data ~/photographs --start shipped -o ~/model
-      colourise-train --set stage1.epochs=3 --set stages.batch=4 --seed 1
-      accelerate launch --multi_gpu --num_processes 4 --no_python colourise-train --preset article"""
+    "Train through all stages of a preset, without notebooks."
     recipe = load_recipe(preset, *_changes(set, data=data, test=test, seed=seed, start=start))
     out = _folder(Out, run_dir(recipe))
     _need_training()
@@ -227,13 +203,7 @@ def colourise_evaluate(
     side:_option('photographs are measured at the area of a square with this side', 'N', int)=384,
     render_size:RenderSize=None, flip:Flip=None, device:Device=None,
 ):
-    """Measure how well a model colours photographs whose colours are known.
-
-    Each is compared with itself in ΔE00, PSNR, SSIM, LPIPS and colourfulness, beside the grey photograph,
-    one mean chroma for all, and the true chroma at the render size. A photograph that can't be read is listed.
-
-    Example:
-      colourise-evaluate --model runs/sample --data ~/Pictures -o report"""
+    "Measure how well a model colours photographs whose colours are known."
     if not data: raise RecipeError('Name a folder of colour photographs with --data.')
     data = _there(data, 'folder')
     if side < 32: raise RecipeError(f'--side must be at least 32, not {side}.')
@@ -251,15 +221,7 @@ def colourise_bench(
     data:_option('photographs for the schedule on a GPU: a folder (else synthetic ones)', 'DIR')=None,
     against:_option("the python of another environment, to race that environment's colourise", 'PYTHON')=None,
 ):
-    """Measure how fast this package is, side by side with plain fastai, on this machine.
-
-    Some minutes on two cores; --preset sample measures small sizes in one. Other programs should rest meanwhile.
-    No trained weights are needed.
-
-    Examples:
-      colourise-bench --set lesson.rounds=3 -o bench
-      colourise-bench --data ~/photographs
-      colourise-bench --against ~/old/bin/python"""
+    "Measure how fast this package is, side by side with plain fastai, on this machine."
     recipe,data,python = load_recipe(preset, *_changes(set)),_there(data, 'folder'),_there(against, 'Python')
     out = _folder(Out, 'runs/bench')
     _need_training()
@@ -272,10 +234,7 @@ def colourise_export(
     model:_option('a model.safetensors, its address or the folder of a run (else the default)', 'MODEL', nargs='?'),
     Out:_option('file to write', 'FILE')='colourise.onnx',
 ):
-    """Write a model as one ONNX file for other programs, and check that it gives the same pictures.
-
-    Example:
-      colourise-export runs/sample -o colourise.onnx"""
+    "Write a model as one ONNX file for other programs, and check that it gives the same pictures."
     out = Path(Out).expanduser()
     if out.suffix.lower() != '.onnx' or out.is_dir(): raise RecipeError(f"'{Out}' is no file name that ends in .onnx.")
     _need_training()
@@ -302,12 +261,7 @@ def colourise_data(
     Out:_option('folder to keep them in (else data/)', 'DIR')=None,
     check:bool=False, # download nothing, only check what is there
 ):
-    """Fetch the photographs of DIV2K, which are for research only, and check them.
-
-    Examples:
-      colourise-data
-      colourise-data --which x4 --split valid -o ~/div2k
-      colourise-data --check"""
+    "Fetch the photographs of DIV2K, which are for research only, and check them."
     _need_training()
     from colourise.data import DIV2K,fetch_div2k
     folder,status = _folder(Out, 'data'),0

@@ -106,7 +106,7 @@ class SafeLearner(Learner):
         kept = self._weights()
         finder = _Finder(start_lr, end_lr, num_it, stop_div=world() == 1) # several must make the same number of steps
         with self.removed_cbs([c for c in self.cbs if isinstance(c, (LogEpochs, KeepEpochs, StopOnPlateau))]):
-            self.fit(num_it//len(self.dls.train) + 1, cbs=finder)
+            SafeLearner.fit(self, num_it//len(self.dls.train) + 1, cbs=finder) # whatever a subclass makes of `fit`
         self._put_back(kept)
         ok = [(lr,float(l)) for lr,l in zip(self.recorder.lrs, self.recorder.losses) if np.isfinite(float(l))]
         if len(ok) < 2: raise TrainError('The loss is not finite even at the smallest learning rate: '
