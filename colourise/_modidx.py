@@ -87,7 +87,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'colourise.colour.within_gamut': ('behind/colour.html#within_gamut', 'colourise/colour.py')},
             'colourise.course': { 'colourise.course.CourseError': ('behind/course.html#courseerror', 'colourise/course.py'),
                                   'colourise.course._clock': ('behind/course.html#_clock', 'colourise/course.py'),
-                                  'colourise.course._closing': ('behind/course.html#_closing', 'colourise/course.py'),
                                   'colourise.course._environment': ('behind/course.html#_environment', 'colourise/course.py'),
                                   'colourise.course._execute': ('behind/course.html#_execute', 'colourise/course.py'),
                                   'colourise.course._head': ('behind/course.html#_head', 'colourise/course.py'),
