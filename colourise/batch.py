@@ -17,7 +17,6 @@ from .recipe import RecipeError, infer_defaults
 
 # %% ../nbs/behind/77_batch.ipynb #565ee5aa
 def _suffix(fmt): return '.jpg' if fmt == 'jpeg' else f'.{fmt}'
-
 def _result(path, fmt=None, folder=None):
     "Where the result of `path` in format `fmt` goes: into `folder`, or else beside it as `…-colour`."
     own = FORMATS.get(path.suffix.lower())

@@ -19,20 +19,16 @@ class DistributedError(ColouriseError):
 def world() -> int:
     "How many processes train together; 1 for an ordinary run."
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
 def rank() -> int:
     "The number of this process among them, from 0."
     return dist.get_rank() if world() > 1 else 0
-
 def is_main() -> bool:
     "Is this the process that writes and prints?"
     return rank() == 0
 
 # %% ../nbs/behind/45_distributed.ipynb #82718cf9
-def main_first(
-    work # function without arguments
-):       # what it returned in this process
-    "Do `work` in the main process first, then in the first process of each other machine, then in all others."
+def main_first(work): # a function without arguments
+    "What `work()` returns: done in the main process first, then in the first one of each other machine, then in all."
     if world() == 1: return work()
     mine,result = (0 if is_main() else 1 if os.environ.get('LOCAL_RANK') == '0' else 2),None
     for turn in range(3):
@@ -40,41 +36,36 @@ def main_first(
         dist.barrier()
     return result
 
-def gathered(
-    thing # whatever can be pickled
-) -> list: # that of each process, in the order of their ranks
-    "What each process has."
+def gathered(thing) -> list: # whatever can be pickled
+    "What each process has, in the order of their ranks."
     if world() == 1: return [thing]
     box = [None]*world()
     dist.all_gather_object(box, thing)
     return box
 
-def from_main(
-    make # function without arguments
-):       # the same in all processes
-    "What `make()` returns in the main process."
+def from_main(make): # a function without arguments
+    "What `make()` returns in the main process, in all of them."
     return gathered(make() if is_main() else None)[0]
 
 # %% ../nbs/behind/45_distributed.ipynb #4194b669
 def share(
-    dl,       # a fastai DataLoader
-    me=None,  # rank; this process's if None
-    of=None   # number of processes; those of this run if None
-):            # a DataLoader
+    dl,              # a fastai DataLoader
+    me=None, of=None # rank and number of processes; those of this run if None
+):                   # a DataLoader
     "The part of `dl` that falls to one of several processes."
     from fastai.distributed import DistributedDL # here, because it takes a while
     from fastai.torch_core import to_detach
     class Share(DistributedDL):
         "The share of one process in the batches of a fastai `DataLoader`."
-        def get_idxs(self):
-            idxs,w = list(self.dl.get_idxs()),self.world_size
+        def _mine(self):
+            "The places in the common order that fall to this process."
+            w = self.world_size
             whole = self.dl.bs*w if self.dl.drop_last else w if self.dl.shuffle else 1
-            return idxs[:len(idxs)//whole*whole][self.rank::w]
-        def __len__(self):
-            n,w,bs = self.dl.n,self.world_size,self.dl.bs
-            if self.dl.drop_last: return n//(bs*w)
-            mine = n//w if self.dl.shuffle else len(range(self.rank, n, w))
-            return -(-mine//bs)
+            return range(self.dl.n)[:self.dl.n//whole*whole][self.rank::w]
+        def get_idxs(self):
+            idxs = list(self.dl.get_idxs())
+            return [idxs[i] for i in self._mine()]
+        def __len__(self): return -(-len(self._mine())//self.dl.bs)
         def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, False) # `LogEpochs` gathers
     return Share(dl, rank() if me is None else me, of or world())
 
@@ -101,8 +92,7 @@ def together(device) -> list: # a torch.device; gives fastai callbacks, none for
 
 # %% ../nbs/behind/45_distributed.ipynb #4a90ba3b
 def scaled_lr(
-    lr,     # of the recipe, for one process
-    of=None # number of processes; those of this run if None
+    lr, of=None # of the recipe, for one process; number of processes, those of this run if None
 ) -> float:
     "The learning rate for the batch of all processes together: the square-root rule for Adam (Malladi et al. 2022)."
     return lr*(of or world())**0.5
@@ -115,9 +105,7 @@ class _Ended(KeyboardInterrupt): "A signal has told this process to end."
 def _end(*_): raise _Ended
 
 @contextmanager
-def distributed(
-    device=None # that the user asks for, or None
-):              # gives the device to train on
+def distributed(device=None): # that the user asks for, if any; gives the one to train on
     """Join the other processes of a run that was launched with several; an ordinary run goes on alone.
 
     Only the first of them prints; each says why it ends before its time."""

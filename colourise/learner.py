@@ -57,9 +57,7 @@ class CPUPrecision(Callback):
     def after_pred(self): self.learn.pred = to_float(self.pred)
     def after_loss(self): self.autocast.__exit__(None, None, None)
 
-def device_callbacks(
-    device, cpu='auto' # as for `precision`
-) -> list:             # fastai callbacks
+def device_callbacks(device, cpu='auto') -> list: # as for `precision`; gives fastai callbacks
     "Channels-last where convolutions gain from it, mixed precision where the device does."
     layout,mode = [BatchLayout()] if device.type in ('cpu', 'cuda') else [],precision(device, cpu)
     if mode == 'fp32': return layout
@@ -105,8 +103,8 @@ class SafeLearner(Learner):
         "fastai's `lr_find`, which leaves no trace: a dict of `lrs`, `losses`, and the `suggestion` of `valley`."
         kept = self._weights()
         finder = _Finder(start_lr, end_lr, num_it, stop_div=world() == 1) # several must make the same number of steps
-        with self.removed_cbs([c for c in self.cbs if isinstance(c, (LogEpochs, KeepEpochs, StopOnPlateau))]):
-            SafeLearner.fit(self, num_it//len(self.dls.train) + 1, cbs=finder) # whatever a subclass makes of `fit`
+        with self.removed_cbs([c for c in self.cbs if c.order >= LogEpochs.order]): # what watches whole epochs
+            SafeLearner.fit(self, num_it//len(self.dls.train) + 1, cbs=finder)
         self._put_back(kept)
         ok = [(lr,float(l)) for lr,l in zip(self.recorder.lrs, self.recorder.losses) if np.isfinite(float(l))]
         if len(ok) < 2: raise TrainError('The loss is not finite even at the smallest learning rate: '
@@ -152,7 +150,6 @@ class LogEpochs(Callback):
     ): self.title,self.seed,self.hint = title,seed,hint
     def look(self): "Called after each validation batch: what to remember of it, from `self.pred` and `self.y`."
     def columns(self, looked): return {} # for the row, from a list of what `look` returned, in all processes
-
     def before_fit(self): self.learn.history,self.handle = [],None
     def before_epoch(self):
         seed_epoch(self.dls, self.seed, self.title, self.epoch)
@@ -170,7 +167,6 @@ class LogEpochs(Callback):
         parts = dict(n=1, loss=self.learn.loss.detach()) | getattr(self.loss_func, 'parts', {})
         for k,v in parts.items(): self.sums[f'{kind}_{k}'] = self.sums.get(f'{kind}_{k}', 0) + v*n
         self.bar.update() if self.training else self.looked.append(self.look())
-
     def after_epoch(self):
         if not self.sums: return # an epoch that is skipped, because it was trained before
         each = gathered(({k: float(v) for k,v in self.sums.items()}, self.looked))
@@ -190,10 +186,8 @@ class LogEpochs(Callback):
         else: self.handle = display(table, display_id=True)
 
 # %% ../nbs/behind/48_learner.ipynb #dd9866de
-def read_position(
-    file # that `KeepEpochs` writes
-):       # dict(epoch, model, opt, history, facts), its tensors on the CPU; empty if there is no such file
-    "Where a training stands."
+def read_position(file) -> dict: # that `KeepEpochs` writes
+    "Where a training stands: epoch, model, opt, history and facts, tensors on the CPU; empty if there is no such file."
     try: return torch.load(file, map_location='cpu', weights_only=True, mmap=True)
     except FileNotFoundError: return {}
     except Exception as e: # whatever a file that is no such thing makes torch.load raise
@@ -208,7 +202,6 @@ class KeepEpochs(SkipToEpoch):
         keep_model=None, # called with the learner after an epoch that is the best so far
         by='valid'       # the best has the lowest validation loss; 'last': each one counts as the best
     ): self.file,self.facts,self.keep_model,self.by = Path(file),facts,keep_model,by
-
     def before_fit(self):
         self._skip_to = 0
         if not (at := read_position(self.file)): return
@@ -238,7 +231,6 @@ class StopOnPlateau(Callback):
     def __init__(self,
         patience, min_gain # epochs, and a share of the loss
     ): self.patience,self.min_gain = patience,min_gain
-
     def _stalled(self, losses):
         old,new = losses[:-self.patience],losses[-self.patience:]
         return bool(old) and not min(new) < min(old)*(1-self.min_gain)

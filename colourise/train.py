@@ -10,7 +10,7 @@ __all__ = ['colour_batches', 'score_photos', 'StageRun', 'require_trained', 'Sta
 import json, os, shutil, numpy as np, pandas as pd, torch, torch.nn.functional as F
 from importlib.util import find_spec
 from pathlib import Path
-from fastcore.foundation import IN_NOTEBOOK, patch
+from fastcore.foundation import IN_NOTEBOOK, chunked, patch
 from . import __version__
 from .files import count, digest, read_json, replacing, shown, sweep, write_json
 from .colour import chroma, lab_chroma, within_gamut
@@ -30,14 +30,13 @@ from IPython.display import display
 def colour_batches(
     model, photos, # from `colour_unet`; list of `PhotoFile`
     size, recipe,  # pixels; for the cache
-    device=None,   # fastai's default device if None
-    batch=16       # photographs at once
+    device=None    # fastai's default device if None
 ):                 # yields grey (n,1,size,size), prediction and truth (n,3,size,size), on the CPU
     "What `model` makes of the largest centred square of each photograph."
     device = torch.device(device or default_device())
     model,look = model.to(device).eval(),Augment(recipe, size, train=False)
-    for i in range(0, len(photos), batch):
-        grey,truth = look(pad_batch([cached(p, size, recipe) for p in photos[i:i+batch]]))
+    for some in chunked(photos, 16):
+        grey,truth = look(pad_batch([cached(p, size, recipe) for p in some]))
         with torch.no_grad(): yield grey, model(grey.to(device)).float().cpu(), truth
 
 def _small(x): return F.interpolate(x, (64, 64), mode='area') if x.shape[-1] > 64 else x
@@ -113,12 +112,10 @@ class StageRun:
         "Delete all that this stage has kept."
         if is_main(): shutil.rmtree(self.dir, ignore_errors=True)
         self.info,self.again = dict(again=self.again) if self.again else {},None
-
     def note(self, **facts):
         "Keep `facts` in stage.json."
         self.info |= facts
         if is_main(): write_json(self.dir/'stage.json', dict(fingerprint=self.fingerprint) | self.info)
-
     def faces(self, model=None):
         "Grey, prediction and truth of the fixed faces, tensors on the CPU."
         return next(colour_batches(model or self.model, self.sets.faces, self.stage.size, self.recipe, self.device))
@@ -136,17 +133,17 @@ class StageRun:
         if now != from_main(lambda: now):
             raise TrainError(f'Process {rank()+1} has other photographs, or another recipe, than the first one: '
                              'copy them, or put them on a disk that all machines share.')
-        for k in (k for k in now | then if then and now.get(k) != then.get(k)):
-            raise TrainError(f'{shown(self.dir)} holds a {self.stage.name} trained with {k} = {then.get(k)}, but now it '
-                             f'is {now.get(k)}: train it again (AGAIN=1 with make, --again on the command line), or '
-                             'choose another folder.')
+        k = next((k for k in now | then if then and now.get(k) != then.get(k)), None)
+        if k: raise TrainError(f'{shown(self.dir)} holds a {self.stage.name} trained with {k} = {then.get(k)}, but now '
+                               f'it is {now.get(k)}: train it again (AGAIN=1 with make, --again on the command line), '
+                               'or choose another folder.')
 
 def require_trained(stages) -> None: # `StageRun`s, or their folders
     "Raise `TrainError`, saying which notebook to run, unless all `stages` are trained."
     for folder in (getattr(s, 'dir', s) for s in stages):
-        if 'row' not in read_json(folder/'stage.json'):
-            raise TrainError(f'{folder.name} has not been trained to its end yet: run 6{folder.name[-1]}_{folder.name}'
-                             '.ipynb first.')
+        name = folder.name
+        if 'row' in read_json(folder/'stage.json'): continue
+        raise TrainError(f'{name} has not been trained to its end yet: run 6{name[-1]}_{name}.ipynb first.')
 
 # %% ../nbs/50_train.ipynb #e334f7f6
 class _StageLog(LogEpochs):
@@ -214,10 +211,10 @@ def train(self:StageRun) -> StageRun:
     return self
 
 # %% ../nbs/50_train.ipynb #9eeaa19a
-def _max_chroma(photos, size, recipe, most=2000):
-    "The 99.9th percentile of C*ab over the pixels of training photographs, of `most` and thinned to about 64 a side."
+def _max_chroma(photos, size, recipe):
+    "The 99.9th percentile of C*ab over the pixels of training photographs, of 2000 and thinned to about 64 a side."
     thin = lambda a: a[::max(1, min(a.shape[:2])//64), ::max(1, min(a.shape[:2])//64)].astype(np.float32)/255
-    some = [thin(cached(p, size, recipe)) for p in photos[::-(-len(photos)//most)]]
+    some = [thin(cached(p, size, recipe)) for p in photos[::-(-len(photos)//2000)]]
     return round(float(np.percentile(np.concatenate([lab_chroma(a).ravel() for a in some]), 99.9)), 1)
 
 def _public(x):
@@ -297,7 +294,7 @@ def train_course(
     stages = recipe.stages[:recipe.stages.index(recipe.stage(until))+1] if until else recipe.stages
     sets = main_first(lambda: photo_sets(recipe, {s.size for s in stages}))
     print(f'{recipe.preset}: {len(sets.train)} photographs to train, {len(sets.valid)} to validate, '
-        f'{len(sets.test)} to test; {len(sets.set_aside)} set aside.', flush=True)
+          f'{len(sets.test)} to test; {len(sets.set_aside)} set aside.', flush=True)
     if again: main_first(lambda: [shutil.rmtree(out/s.name, ignore_errors=True) for s in recipe.stages])
     for s in stages:
         run = StageRun(recipe, s.name, out, device, sets)
