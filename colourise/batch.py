@@ -26,7 +26,6 @@ def _result(path, fmt=None, folder=None):
 
 # %% ../nbs/behind/77_batch.ipynb #cc2751f2
 _limits = dict(render_size=(32, 2048), colour=(0, 2), quality=(1, 100))
-
 def _senseless(given, out, fmt, compare, **numbers):
     "Why this output for the photographs `given`, or one of the `numbers`, makes no sense; None if all does."
     suffix,many = Path(out or '').suffix.lower(),len(given) > 1 or any(os.path.isdir(g) for g in given)

@@ -106,17 +106,15 @@ Again = _option('train anew what is trained already', kind=bool)
 def _changes(given, **named):
     "Changes of the recipe: the `given` ones, after options that have a name of their own."
     return [f'{k}={v}' for k,v in named.items() if v is not None] + (given or [])
-
 def _need_training():
     "Raise `ColouriseError` unless what training and measuring stand on is installed."
     require('train', *'fastai torch torchvision matplotlib pandas skimage sklearn scipy torchmetrics'.split())
-
 def _tried(device):
-    "`device`, if PyTorch can use it here or None is asked for; raises `RecipeError`."
+    "Raise `RecipeError` unless PyTorch can use `device` here, or None is asked for."
     import torch
-    try: torch.zeros(1, device=device); return device
-    except Exception: why = f"This machine can't use the device '{device}': leave --device out, or say --device cpu."
-    raise RecipeError(why)
+    try: torch.zeros(1, device=device)
+    except Exception: raise RecipeError(f"This machine can't use the device '{device}': leave --device out, or say "
+                                        '--device cpu.') from None
 
 def _there(given, kind):
     "The path of the folder or program that an option names, None if there is no such option; raises `RecipeError`."

@@ -17,7 +17,6 @@ from .recipe import load_recipe, run_dir
 
 # %% ../nbs/behind/88_course.ipynb #c7dff0a8
 class CourseError(ColouriseError): "The course can't run, or a notebook failed."
-
 def course_root() -> Path:
     "Top folder of the course that we are in, or of the one that the package was installed from; or `CourseError`."
     for d in (root(), Path(find_spec('colourise').origin).parent.parent):
@@ -33,8 +32,7 @@ def course_notebooks(repo, recipe) -> list[Path]: # top folder of a course; what
 
 # %% ../nbs/behind/88_course.ipynb #416dbb4b
 def course_keys(
-    nbs, recipe, # notebooks in order; what they will run
-    package      # folder of the package that they import
+    nbs, recipe, package # notebooks in order; what they will run; folder of the package that they import
 ) -> dict: # name to key
     "Keys of notebooks: they change with the recipe, the package, their own code and that of notebooks before them."
     files,keys = sorted(p for p in package.rglob('[!._]*') if p.is_file() and p.suffix != '.pyc'),{}
@@ -100,7 +98,6 @@ def _report(path, nb, i, error):
 
 # %% ../nbs/behind/88_course.ipynb #68be294c
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02}'
-
 def _run_notebook(path, copy, head, env):
     "Run the notebook at `path`, with `head` before its progress; seconds, or a `CourseError` with a report."
     start,live = time.monotonic(),bars_show()
