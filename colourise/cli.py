@@ -34,6 +34,7 @@ def _parsed(func, prog, argv):
     opts |= {k: opts[k] + argv[end+1:] for k in names}
     return {k: v for k,v in opts.items() if k not in ('pdb', 'xtra')}
 
+# %% ../nbs/behind/90_cli.ipynb #815c33a7
 def command(func): # its docments become options; returns an exit status or None
     "Make a command of `func`: called with a list of options, by default the command line's, it returns an exit status."
     prog = func.__name__.replace('_', '-')

@@ -125,6 +125,7 @@ def _environment(repo, preset, changes, recipe, again):
         COLOURISE_DATA=None, COLOURISE_TEST=None, COLOURISE_AGAIN=again, PYTHONPATH=path, TQDM_DISABLE='1')
     return {k: v for k,v in env.items() if v is not None}
 
+# %% ../nbs/behind/88_course.ipynb #b5d02e87
 _results = dict(notebooks='the notebooks with what they showed', stage1='and its like: models, histories and grids')
 _results['summary.json'] = 'the table of stages'
 
