@@ -17,31 +17,25 @@ from .recipe import load_recipe, run_dir
 
 # %% ../nbs/behind/88_course.ipynb #c7dff0a8
 class CourseError(ColouriseError): "The course can't run, or a notebook failed."
-
 def course_root() -> Path:
     "Top folder of the course that we are in, or of the one that the package was installed from; or `CourseError`."
     for d in (root(), Path(find_spec('colourise').origin).parent.parent):
         if (d/'settings.ini').is_file() and any((d/'nbs').glob('*.ipynb')): return d
     raise CourseError("There are no notebooks here: call this in a clone of the course's repository, where nbs/ is.")
 
-def course_notebooks(
-    repo,       # top folder of a course
-    recipe=None # what they will run: notebooks of stages that it hasn't are left out
-) -> list[Path]:
-    "Its notebooks, those of `nbs/behind` among them, in the order in which they run."
-    names = [s.name for s in recipe.stages] if recipe else []
-    wanted = lambda p: not names or p.stem.rpartition('_')[2] in names or not re.search(r'_stage\d+$', p.stem)
-    nbs = [p for d in ('nbs', 'nbs/behind') for p in (Path(repo)/d).glob('[!._]*.ipynb') if wanted(p)]
+def course_notebooks(repo, recipe) -> list[Path]: # top folder of a course; what its notebooks will run
+    "Its notebooks in their order, those of `nbs/behind` among them, but none of a stage that the recipe hasn't."
+    stages = {s.name for s in recipe.stages}
+    wanted = lambda p: p.stem.rpartition('_')[2] in stages or not re.search(r'_stage\d+$', p.stem)
+    nbs = [p for d in ('nbs', 'nbs/behind') for p in (repo/d).glob('[!._]*.ipynb') if wanted(p)]
     return sorted(nbs, key=lambda p: (p.stem == 'index', not p.name[:2].isdigit(), p.name))
 
 # %% ../nbs/behind/88_course.ipynb #416dbb4b
 def course_keys(
-    nbs,    # notebooks in order
-    recipe, # what they will run
-    package # folder of the package that they import
+    nbs, recipe, package # notebooks in order; what they will run; folder of the package that they import
 ) -> dict: # name to key
     "Keys of notebooks: they change with the recipe, the package, their own code and that of notebooks before them."
-    files,keys = sorted(p for p in Path(package).rglob('[!._]*') if p.is_file() and p.suffix != '.pyc'),{}
+    files,keys = sorted(p for p in package.rglob('[!._]*') if p.is_file() and p.suffix != '.pyc'),{}
     key = json.dumps([recipe.as_dict(), *map(digest, files)], sort_keys=True)
     for p in nbs:
         try: sources = [c.source for c in read_nb(p).cells if c.cell_type == 'code']
@@ -56,36 +50,36 @@ def _execute(path, copy, env, bar=False):
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.utils import run_sync
-    history,clients,ok = ['--HistoryManager.hist_file=:memory:'],[],False
+    history,client,ok = ['--HistoryManager.hist_file=:memory:'],None,False
     with tempfile.TemporaryDirectory(prefix='colourise-') as tmp:
         where = dict(transport='ipc', ip=f'{tmp}/kernel') if os.name == 'posix' else {}
         km = AsyncKernelManager(kernel_name='python3', kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
                                 connection_file=f'{tmp}/kernel.json', **where)
-        new_client = km.client
-        km.client = lambda **kw: clients.append(new_client(**kw)) or clients[-1] # papermill leaves them open
         async def end():
             waiting = asyncio.all_tasks() - {asyncio.current_task()} # after Ctrl-C, for what the kernel has to say
             for t in waiting: t.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-            for c in clients: c.stop_channels()
+            if client: client.stop_channels()
             if km.has_kernel: await km.shutdown_kernel(now=not ok) # now: SIGKILL to it and what it started
         try:
             run_sync(km.start_kernel)(cwd=str(path.parent), env=env, extra_arguments=history)
+            client = km.client()
+            km.client = lambda: client # papermill would leave its own open
             papermill.execute_notebook(path, copy, kernel_name='python3', km=km, progress_bar=bar, record_timing=False)
             ok = True
         finally: run_sync(end)()
 
 def _tidied(path, copy):
     "The executed `copy` of the notebook at `path`, without papermill's notes; and the index of the last cell begun."
-    try: nb = read_nb(copy)
+    try: nb,last = read_nb(copy),0
     except (OSError, ValueError): return read_nb(path),0 # it never began, or ended while the copy was written
-    nb.cells = [c for c in nb.cells if 'papermill-error-cell-tag' not in c.metadata.get('tags', ())]
-    begun = [i for i,c in enumerate(nb.cells) if c.metadata.pop('papermill', {}).get('start_time')]
     nb.metadata.pop('papermill', None)
-    for c in nb.cells:
+    nb.cells = [c for c in nb.cells if 'papermill-error-cell-tag' not in c.metadata.get('tags', ())]
+    for i,c in enumerate(nb.cells):
+        if c.metadata.pop('papermill', {}).get('start_time'): last = i
         if not c.metadata.get('tags', True): del c.metadata['tags']
     write_atomic(copy, nb2str(nb))
-    return nb,max(begun, default=0)
+    return nb,last
 
 # %% ../nbs/behind/88_course.ipynb #0f6d3db7
 def _head(text, n):
@@ -104,17 +98,17 @@ def _report(path, nb, i, error):
 
 # %% ../nbs/behind/88_course.ipynb #68be294c
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02}'
-
 def _run_notebook(path, copy, head, env):
     "Run the notebook at `path`, with `head` before its progress; seconds, or a `CourseError` with a report."
     start,live = time.monotonic(),bars_show()
     if not live: print(head, end='', flush=True)
-    copy.parent.mkdir(parents=True, exist_ok=True); copy.unlink(missing_ok=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.unlink(missing_ok=True)
     try: _execute(path, copy, env, dict(desc=head.strip(), unit=' cells', leave=False, disable=not live))
     except BaseException as e:
         nb,i = _tidied(path, copy)
-        stopped,seconds = not isinstance(e, Exception),time.monotonic() - start
-        print(head*live + (f'stopped in cell {i+1}' if stopped else f'failed after {seconds:.1f} s'))
+        stopped = not isinstance(e, Exception)
+        print(head*live + (f'stopped in cell {i+1}' if stopped else f'failed after {time.monotonic()-start:.1f} s'))
         if stopped: raise
         hint = f'What it showed up to there is in {near(copy)}. The next call goes on from this notebook.'
         raise CourseError(f'{_report(path, nb, i, e)}\n\n{hint}') from None
@@ -128,21 +122,13 @@ def _environment(repo, preset, changes, recipe, again):
     changes = [*changes, *places, f'pretrain.data={recipe.pretrain.data}']
     path = os.pathsep.join(filter(None, [str(repo), os.environ.get('PYTHONPATH')]))
     env = os.environ | dict(COLOURISE_ROOT=str(repo), COLOURISE_PRESET=preset, COLOURISE_SET=shlex.join(changes),
-        COLOURISE_DATA=None, COLOURISE_TEST=None, COLOURISE_AGAIN=again or None, PYTHONPATH=path, TQDM_DISABLE='1')
+        COLOURISE_DATA=None, COLOURISE_TEST=None, COLOURISE_AGAIN=again, PYTHONPATH=path, TQDM_DISABLE='1')
     return {k: v for k,v in env.items() if v is not None}
 
-def _closing(run, n, seconds):
-    "What is printed at the end of a course."
-    yield '\nAll notebooks are done' + (f' ({_clock(seconds)} in all).' if n else ' already; --again runs them again.')
-    if (run/'summary.json').is_file():
-        from colourise.report import stage_table
-        yield '\n' + stage_table(run/'summary.json')
-    yield f'\nLook in {near(run)}:'
-    for name,what in [('notebooks', 'the notebooks with what they showed'), ('summary.json', 'the table of stages'),
-                      ('stage1', 'and its like: models, histories and grids')]:
-        if (run/name).exists(): yield f'  {name:<14} {what}'
+# %% ../nbs/behind/88_course.ipynb #b5d02e87
+_results = dict(notebooks='the notebooks with what they showed', stage1='and its like: models, histories and grids')
+_results['summary.json'] = 'the table of stages'
 
-# %% ../nbs/behind/88_course.ipynb #e05070c5
 def run_course(
     preset='sample', # a preset of settings.ini
     changes=(),      # of the recipe, such as 'stage1.epochs=3' or 'data=photographs'
@@ -174,4 +160,10 @@ def run_course(
             print(f'{head*bars_show()}{seconds:6.1f} s   {_clock(time.monotonic()-start)} since the start')
         write_json(ledger, facts | dict(again=None))
     finally: signal.signal(signal.SIGTERM, old)
-    print(*_closing(run, len(todo), sum(done[p.stem]['seconds'] for p in nbs)), sep='\n')
+    total = _clock(sum(done[p.stem]['seconds'] for p in nbs))
+    print('\nAll notebooks are done' + (f' ({total} in all).' if todo else ' already; --again runs them again.'))
+    if (run/'summary.json').is_file():
+        from colourise.report import stage_table
+        print('\n' + stage_table(run/'summary.json'))
+    found = [f'  {name:<14} {what}' for name,what in _results.items() if (run/name).exists()]
+    print(f'\nLook in {near(run)}:', *found, sep='\n')

@@ -10,10 +10,11 @@ __all__ = ['TrainError', 'seed_epoch', 'precision', 'BatchLayout', 'CPUPrecision
 import ctypes, random, time, numpy as np, pandas as pd, torch
 from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, L
-from .files import ColouriseError, count, digest, out_of_memory, progress, replacing, shown
+from IPython.display import display
+from .files import ColouriseError, count, digest, out_of_memory, progress, reason, replacing, shown
 from .unet import channels_last
 from .distributed import gathered, is_main, rank, unwrapped, world
-from fastai.basics import Learner, SkipToEpoch, to_float # after ours, which silence fastai's warnings
+from fastai.basics import Learner, SkipToEpoch, to_device, to_float # after ours, which silence fastai's warnings
 from fastai.callback.all import (AMPMode, Callback, CancelFitException, ChannelsLast, GradientAccumulation, LRFinder,
                                  MixedPrecision, ParamScheduler, valley)
 
@@ -22,10 +23,8 @@ class TrainError(ColouriseError):
     "A training run that can't start, or can't go on."
 
 def seed_epoch(
-    dls,   # fastai's DataLoaders
-    seed,  # the recipe's
-    title, # of what is trained
-    epoch  # number, from 0
+    dls, seed,   # fastai's DataLoaders, and the recipe's seed
+    title, epoch # of what is trained; its number, from 0
 ) -> None:
     "Seed everything random in an epoch: shuffling and augmentation."
     s = int(digest(f'{seed}/{title}/{epoch}', 8), 16)
@@ -39,9 +38,9 @@ def precision(
     cpu='auto' # the recipe's `cpu_precision`
 ) -> str:      # 'bf16', 'fp16' or 'fp32'
     "The number format that `device` trains fastest in without harm."
+    if device.type == 'cuda': return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
     can = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' and cpu == 'auto' else {}
-    if device.type != 'cuda': return 'bf16' if can.get('avx512_bf16') or can.get('amx_bf16') else 'fp32'
-    return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
+    return 'bf16' if can.get('avx512_bf16') or can.get('amx_bf16') else 'fp32'
 
 class BatchLayout(ChannelsLast):
     "fastai's `ChannelsLast` for the batches, too: of one channel PyTorch can't tell the layout."
@@ -58,14 +57,11 @@ class CPUPrecision(Callback):
     def after_pred(self): self.learn.pred = to_float(self.pred)
     def after_loss(self): self.autocast.__exit__(None, None, None)
 
-def device_callbacks(
-    device,    # torch.device
-    cpu='auto' # the recipe's `cpu_precision`
-) -> list:     # fastai callbacks
+def device_callbacks(device, cpu='auto') -> list: # as for `precision`; gives fastai callbacks
     "Channels-last where convolutions gain from it, mixed precision where the device does."
     layout,mode = [BatchLayout()] if device.type in ('cpu', 'cuda') else [],precision(device, cpu)
     if mode == 'fp32': return layout
-    return layout + [CPUPrecision() if device.type == 'cpu' else MixedPrecision(AMPMode(mode))]
+    return [*layout, CPUPrecision() if device.type == 'cpu' else MixedPrecision(mode)]
 
 # %% ../nbs/behind/48_learner.ipynb #3f9bd137
 def keep_memory() -> bool: # was it possible?
@@ -74,9 +70,7 @@ def keep_memory() -> bool: # was it possible?
     except (AttributeError, OSError, TypeError): return False
     return bool(mallopt(-3, 1 << 30) and mallopt(-1, (1 << 31) - 1)) # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
 
-def device_name(
-    device # torch.device
-) -> str:
+def device_name(device) -> str: # a torch.device
     "A name that a reader recognises, such as 'NVIDIA H200' or '2 CPU threads'."
     name = count(torch.get_num_threads(), 'CPU thread') if device.type == 'cpu' else device.type
     if device.type == 'cuda': name = torch.cuda.get_device_name(device)
@@ -109,7 +103,8 @@ class SafeLearner(Learner):
         "fastai's `lr_find`, which leaves no trace: a dict of `lrs`, `losses`, and the `suggestion` of `valley`."
         kept = self._weights()
         finder = _Finder(start_lr, end_lr, num_it, stop_div=world() == 1) # several must make the same number of steps
-        self.fit(num_it//len(self.dls.train) + 1, cbs=finder)
+        with self.removed_cbs([c for c in self.cbs if c.order >= LogEpochs.order]): # what watches whole epochs
+            SafeLearner.fit(self, num_it//len(self.dls.train) + 1, cbs=finder)
         self._put_back(kept)
         ok = [(lr,float(l)) for lr,l in zip(self.recorder.lrs, self.recorder.losses) if np.isfinite(float(l))]
         if len(ok) < 2: raise TrainError('The loss is not finite even at the smallest learning rate: '
@@ -118,13 +113,11 @@ class SafeLearner(Learner):
         return dict(lrs=lrs, losses=losses, suggestion=valley(lrs, losses, len(losses))[0])
 
     def _weights(self): return {k: v.detach().to('cpu', copy=True) for k,v in self.model.state_dict().items()}
-
     def _put_back(self, weights):
         self._end_cleanup()
         self.loss_grad = None # holds the activations of the last batch
         self.model.load_state_dict(weights)
         self.opt.zero_grad(); self.opt.clear_state()
-
     def _halve(self):
         n,device = self.dls.train.bs,torch.device(self.dls.device or 'cpu')
         if world() > 1: raise TrainError(f'The memory of process {rank()+1} is too small for batches of {n}: '
@@ -141,9 +134,7 @@ class SafeLearner(Learner):
 _short = dict(train_loss='train', valid_loss='valid', delta_e00='ΔE00', delta_e00_grey='grey', colourfulness='CF',
               colourfulness_truth='truth', seconds='s')
 
-def history_table(
-    history # rows of a history
-):          # DataFrame
+def history_table(history): # its rows; gives a DataFrame
     "The columns of `history` that a person follows, under short names."
     t = pd.DataFrame(history).set_index('epoch')
     t = t[[k for k in t if k == 'valid_loss' or not k.startswith('valid_')]]
@@ -154,17 +145,12 @@ class LogEpochs(Callback):
     "Seeds, measures and shows each epoch; a subclass may add columns. A loss that isn't finite ends the fit."
     order = 65 # before `KeepEpochs`, so that it can keep the row
     def __init__(self,
-        title,  # of what is trained
-        seed,   # of every random choice
-        hint='' # what to do when the loss is no longer finite, a sentence
+        title, seed, # of what is trained; of every random choice
+        hint=''      # what to do when the loss is no longer finite, a sentence
     ): self.title,self.seed,self.hint = title,seed,hint
-
     def look(self): "Called after each validation batch: what to remember of it, from `self.pred` and `self.y`."
     def columns(self, looked): return {} # for the row, from a list of what `look` returned, in all processes
-
-    def before_fit(self):
-        self.run,self.handle = not hasattr(self.learn, 'lr_finder'),None
-        if self.run: self.learn.history = []
+    def before_fit(self): self.learn.history,self.handle = [],None
     def before_epoch(self):
         seed_epoch(self.dls, self.seed, self.title, self.epoch)
         self.began,self.sums,self.looked = time.time(),{},[]
@@ -172,7 +158,6 @@ class LogEpochs(Callback):
         title = f'{self.title}, epoch {self.epoch+1}'
         self.bar = progress(total=len(self.dls.train), unit=' steps', desc=title, disable=not is_main())
     def after_train(self): self.bar.close()
-
     def after_loss(self):
         if not torch.isfinite(self.learn.loss):
             kept = 'The last good epoch is kept. ' if self.learn.history else ''
@@ -182,7 +167,6 @@ class LogEpochs(Callback):
         parts = dict(n=1, loss=self.learn.loss.detach()) | getattr(self.loss_func, 'parts', {})
         for k,v in parts.items(): self.sums[f'{kind}_{k}'] = self.sums.get(f'{kind}_{k}', 0) + v*n
         self.bar.update() if self.training else self.looked.append(self.look())
-
     def after_epoch(self):
         if not self.sums: return # an epoch that is skipped, because it was trained before
         each = gathered(({k: float(v) for k,v in self.sums.items()}, self.looked))
@@ -198,20 +182,17 @@ class LogEpochs(Callback):
         table = history_table(self.learn.history)
         line = f'{self.title} epoch {self.epoch+1}: ' + ', '.join(f'{k} {v}' for k,v in table.iloc[-1].items())
         if not IN_NOTEBOOK: return print(line, flush=True)
-        from IPython.display import display
         if self.handle: self.handle.update(table)
         else: self.handle = display(table, display_id=True)
 
 # %% ../nbs/behind/48_learner.ipynb #dd9866de
-def read_position(
-    file,        # that `KeepEpochs` writes
-    device='cpu' # to put the tensors on
-):               # dict(epoch, model, opt, history, facts); empty if there is no such file
-    "Where a training stands."
-    try: return torch.load(file, map_location=device, weights_only=True, mmap=True)
+def read_position(file) -> dict: # that `KeepEpochs` writes
+    "Where a training stands: epoch, model, opt, history and facts, tensors on the CPU; empty if there is no such file."
+    try: return torch.load(file, map_location='cpu', weights_only=True, mmap=True)
     except FileNotFoundError: return {}
     except Exception as e: # whatever a file that is no such thing makes torch.load raise
-        raise TrainError(f"{shown(file)} can't be read: delete it, and the training starts anew.") from e
+        raise TrainError(f"{shown(file)} can't be read ({reason(e).split('. ')[0]}). If it is damaged, delete it: "
+                         'the training then starts anew.') from e
 
 class KeepEpochs(SkipToEpoch):
     "Keeps each epoch, so that a training which was killed goes on as if nothing had happened."
@@ -221,22 +202,21 @@ class KeepEpochs(SkipToEpoch):
         keep_model=None, # called with the learner after an epoch that is the best so far
         by='valid'       # the best has the lowest validation loss; 'last': each one counts as the best
     ): self.file,self.facts,self.keep_model,self.by = Path(file),facts,keep_model,by
-
     def before_fit(self):
-        self.run,self._skip_to = not hasattr(self.learn, 'lr_finder'),0
-        if not self.run or not (at := read_position(self.file, self.dls.device)): return
+        self._skip_to = 0
+        if not (at := read_position(self.file)): return
         unwrapped(self.model).load_state_dict(at['model'])
-        self.opt.load_state_dict(dict(state=at['opt']['state'], hypers=L(at['opt']['hypers'])))
+        state = to_device(at['opt']['state'], next(self.model.parameters()).device)
+        self.opt.load_state_dict(dict(state=state, hypers=L(at['opt']['hypers'])))
         self.learn.history,self._skip_to = at['history'],at['epoch']
         self._keep_best() # the process may have been killed before it could
 
     def after_epoch(self):
         if self.epoch < self._skip_to or not is_main(): return
-        plain = lambda v: float(v) if isinstance(v, np.floating) else v
-        opt = dict(state=[dict(s) for s in self.opt.state_dict()['state']],
-                   hypers=[{k: plain(v) for k,v in h.items()} for h in self.opt.hypers])
-        now = dict(epoch=self.epoch+1, model=unwrapped(self.model).state_dict(), opt=opt, history=self.learn.history)
-        with replacing(self.file) as f: torch.save(now | dict(facts=self.facts), f)
+        hypers = [{k: float(v) for k,v in h.items()} for h in self.opt.hypers] # NumPy's numbers couldn't be read again
+        now = dict(epoch=self.epoch+1, history=self.learn.history, facts=self.facts,
+                   model=unwrapped(self.model).state_dict(), opt=self.opt.state_dict() | dict(hypers=hypers))
+        with replacing(self.file) as f: torch.save(now, f)
         self._keep_best()
 
     def _keep_best(self):
@@ -249,16 +229,12 @@ class StopOnPlateau(Callback):
     "Ends a fit when both losses have stopped improving; at its beginning, if they had stopped before."
     order = 80 # after `KeepEpochs`
     def __init__(self,
-        patience, # epochs
-        min_gain  # share of the loss
+        patience, min_gain # epochs, and a share of the loss
     ): self.patience,self.min_gain = patience,min_gain
-
     def _stalled(self, losses):
         old,new = losses[:-self.patience],losses[-self.patience:]
         return bool(old) and not min(new) < min(old)*(1-self.min_gain)
-    def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder')
-        if self.run: self.after_epoch()
+    def before_fit(self): self.after_epoch()
     def after_epoch(self):
         both = ([r[k] for r in self.learn.history] for k in ('train_loss', 'valid_loss'))
         if all(map(self._stalled, both)): raise CancelFitException()

@@ -10,7 +10,7 @@ __all__ = ['colour_batches', 'score_photos', 'StageRun', 'require_trained', 'Sta
 import json, os, shutil, numpy as np, pandas as pd, torch, torch.nn.functional as F
 from importlib.util import find_spec
 from pathlib import Path
-from fastcore.foundation import IN_NOTEBOOK, L, patch
+from fastcore.foundation import IN_NOTEBOOK, chunked, patch
 from . import __version__
 from .files import count, digest, read_json, replacing, shown, sweep, write_json
 from .colour import chroma, lab_chroma, within_gamut
@@ -20,40 +20,31 @@ from .metrics import score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
 from .loss import FeatureLoss
-from .distributed import (among_others, from_main, is_main, main_first, rank, scaled_lr, share, together,
-                                   unwrapped, world)
+from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
 from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, device_callbacks,
                                device_name, history_table, keep_memory, precision, read_position, seed_epoch)
 from fastai.basics import default_device
 from IPython.display import display
-from fastai.callback.schedule import LRFinder
 
 # %% ../nbs/50_train.ipynb #99dca3fc
 def colour_batches(
-    model,       # from `colour_unet`
-    photos,      # list of `PhotoFile`
-    size,        # pixels
-    recipe,      # for the cache
-    device=None, # fastai's default device if None
-    batch=16     # photographs at once
-):               # yields grey (n,1,size,size), prediction and truth (n,3,size,size), on the CPU
+    model, photos, # from `colour_unet`; list of `PhotoFile`
+    size, recipe,  # pixels; for the cache
+    device=None    # fastai's default device if None
+):                 # yields grey (n,1,size,size), prediction and truth (n,3,size,size), on the CPU
     "What `model` makes of the largest centred square of each photograph."
     device = torch.device(device or default_device())
     model,look = model.to(device).eval(),Augment(recipe, size, train=False)
-    for i in range(0, len(photos), batch):
-        grey,truth = look(pad_batch([cached(p, size, recipe) for p in photos[i:i+batch]]))
+    for some in chunked(photos, 16):
+        grey,truth = look(pad_batch([cached(p, size, recipe) for p in some]))
         with torch.no_grad(): yield grey, model(grey.to(device)).float().cpu(), truth
 
 def _small(x): return F.interpolate(x, (64, 64), mode='area') if x.shape[-1] > 64 else x
 
 def score_photos(
-    model,       # from `colour_unet`
-    photos,      # list of `PhotoFile`
-    size,        # pixels
-    recipe,      # for the cache
-    device=None, # fastai's default device if None
-    own=False    # keep the photograph's own luminance? Else the network's picture as it is
-):               # DataFrame of `colourise.metrics.score`
+    model, photos, size, recipe, device=None, # as for `colour_batches`
+    own=False # keep the photograph's own luminance? Else the network's picture as it is
+):            # DataFrame of `colourise.metrics.score`
     "ΔE00 and colourfulness of `model` on `photos`, at 64 px at most, beside the grey baseline."
     pairs = [(_small(within_gamut(grey, chroma(pred)) if own else pred.clamp(0, 1)), _small(truth))
              for grey,pred,truth in colour_batches(model, photos, size, recipe, device)]
@@ -63,11 +54,10 @@ def score_photos(
 class StageRun:
     "A stage of the schedule and its folder: what has been trained, and what is left to do."
     def __init__(self,
-        recipe,      # the `Recipe`
-        stage,       # name or number of a stage
-        out=None,    # folder of the run; `run_dir(recipe)` if None
-        device=None, # fastai's default device if None
-        sets=None    # `PhotoSets`; made from the recipe if None
+        recipe, stage, # the `Recipe`; name or number of a stage
+        out=None,      # folder of the run; `run_dir(recipe)` if None
+        device=None,   # fastai's default device if None
+        sets=None      # `PhotoSets`; made from the recipe if None
     ):
         self.recipe,self.stage,self.out = recipe,recipe.stage(stage),Path(out or run_dir(recipe))
         self.dir,self.device = self.out/self.stage.name,torch.device(device or default_device())
@@ -122,12 +112,10 @@ class StageRun:
         "Delete all that this stage has kept."
         if is_main(): shutil.rmtree(self.dir, ignore_errors=True)
         self.info,self.again = dict(again=self.again) if self.again else {},None
-
     def note(self, **facts):
         "Keep `facts` in stage.json."
         self.info |= facts
         if is_main(): write_json(self.dir/'stage.json', dict(fingerprint=self.fingerprint) | self.info)
-
     def faces(self, model=None):
         "Grey, prediction and truth of the fixed faces, tensors on the CPU."
         return next(colour_batches(model or self.model, self.sets.faces, self.stage.size, self.recipe, self.device))
@@ -145,21 +133,17 @@ class StageRun:
         if now != from_main(lambda: now):
             raise TrainError(f'Process {rank()+1} has other photographs, or another recipe, than the first one: '
                              'copy them, or put them on a disk that all machines share.')
-        for k in now | then if then else ():
-            if now.get(k) != then.get(k):
-                raise TrainError(f'{shown(self.dir)} holds a {self.stage.name} trained with {k} = {then.get(k)}, but '
-                                 f'now it is {now.get(k)}: train it again (AGAIN=1 with make, --again on the command '
-                                 'line), or choose another folder.')
+        k = next((k for k in now | then if then and now.get(k) != then.get(k)), None)
+        if k: raise TrainError(f'{shown(self.dir)} holds a {self.stage.name} trained with {k} = {then.get(k)}, but now '
+                               f'it is {now.get(k)}: train it again (AGAIN=1 with make, --again on the command line), '
+                               'or choose another folder.')
 
-# %% ../nbs/50_train.ipynb #81015929
-def require_trained(
-    stages # `StageRun`s, or their folders
-) -> None:
+def require_trained(stages) -> None: # `StageRun`s, or their folders
     "Raise `TrainError`, saying which notebook to run, unless all `stages` are trained."
     for folder in (getattr(s, 'dir', s) for s in stages):
+        name = folder.name
         if 'row' in read_json(folder/'stage.json'): continue
-        notebook = f'6{folder.name[-1]}_{folder.name}.ipynb'
-        raise TrainError(f'{folder.name} has not been trained to its end yet: run {notebook} first.')
+        raise TrainError(f'{name} has not been trained to its end yet: run 6{name[-1]}_{name}.ipynb first.')
 
 # %% ../nbs/50_train.ipynb #e334f7f6
 class _StageLog(LogEpochs):
@@ -173,12 +157,12 @@ class _StageLog(LogEpochs):
 
 class StageLearner(SafeLearner):
     "The learner of a stage, its `stage_run`: finds a learning rate once, and finishes the stage that it has fitted."
-    def lr_find(self, num_it=None, **kwargs):
+    def lr_find(self):
         "The learning-rate finder, once: its curve and the choice are kept."
         run,t = self.stage_run,self.stage_run.recipe.training
         if 'finder' not in run.info:
             seed_epoch(self.dls, run.recipe.photos.seed, f'{run.stage.name}-finder', 0)
-            mine = super().lr_find(num_it or t.finder_steps, **kwargs)
+            mine = super().lr_find(t.finder_steps)
             found = from_main(lambda: mine)
             lr = min(found['suggestion'], t.max_lr) if run.stage.lr == 'find' else scaled_lr(run.stage.lr)
             run.note(finder=found, lr=lr)
@@ -187,7 +171,6 @@ class StageLearner(SafeLearner):
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
         "What is left of the stage; nothing, if it is trained already."
         run = self.stage_run
-        if any(isinstance(c, LRFinder) for c in L(cbs)): return super().fit(n_epoch, lr, wd, cbs)
         if run.done: return display(history_table(run.history))
         if (n_epoch, bool(self.opt and self.opt.frozen_idx)) != (run.epochs, run.stage.freeze):
             raise TrainError(f'By its recipe {run.stage.name} has {run.epochs} epochs, and its body is '
@@ -228,10 +211,10 @@ def train(self:StageRun) -> StageRun:
     return self
 
 # %% ../nbs/50_train.ipynb #9eeaa19a
-def _max_chroma(photos, size, recipe, most=2000):
-    "The 99.9th percentile of C*ab over the pixels of training photographs, of `most` and thinned to about 64 a side."
+def _max_chroma(photos, size, recipe):
+    "The 99.9th percentile of C*ab over the pixels of training photographs, of 2000 and thinned to about 64 a side."
     thin = lambda a: a[::max(1, min(a.shape[:2])//64), ::max(1, min(a.shape[:2])//64)].astype(np.float32)/255
-    some = [thin(cached(p, size, recipe)) for p in photos[::-(-len(photos)//most)]]
+    some = [thin(cached(p, size, recipe)) for p in photos[::-(-len(photos)//2000)]]
     return round(float(np.percentile(np.concatenate([lab_chroma(a).ravel() for a in some]), 99.9)), 1)
 
 def _public(x):
@@ -277,11 +260,8 @@ def _row(self:StageRun, model, history):
                 ) | {k: best[k] for k in shared}
 
 # %% ../nbs/50_train.ipynb #6b863ad7
-def write_summary(
-    recipe,  # a `Recipe`
-    out=None # folder of the run
-) -> list[dict]: # the rows of the stages that are trained
-    "Write the table of stages to `summary.json`."
+def write_summary(recipe, out=None) -> list[dict]: # as for `StageRun`
+    "Write the table of stages to `summary.json`; returns the rows of those that are trained."
     out = Path(out or run_dir(recipe))
     infos = [i for s in recipe.stages if 'row' in (i := read_json(out/s.name/'stage.json'))]
     keys = 'device', 'precision', 'backbone', 'vgg', 'stopped_early'
@@ -290,12 +270,9 @@ def write_summary(
     return [i['row'] for i in infos]
 
 def score_test(
-    recipe,      # a `Recipe`
-    out=None,    # folder of the run
-    device=None, # fastai's default device if None
-    sets=None,   # `PhotoSets`; made from the recipe if None
-    stage=None   # name of the stage; the last one if None
-):               # (DataFrame of the network's pictures, DataFrame with the photographs' own luminance), or None
+    recipe, out=None, device=None, sets=None, # as for `StageRun`
+    stage=None # name of the stage; the last one if None
+):             # (DataFrame of the network's pictures, DataFrame with the photographs' own luminance), or None
     "Score a stage's model on photographs that training never saw, if there are any; keeps the run's test.csv."
     out,sets = Path(out or run_dir(recipe)),sets or photo_sets(recipe)
     stage = recipe.stage(stage or recipe.stages[-1].name)
@@ -307,26 +284,23 @@ def score_test(
     return plain,own
 
 def train_course(
-    recipe,      # a `Recipe`
-    out=None,    # folder of the run; `run_dir(recipe)` if None
-    device=None, # fastai's default device if None
-    again=False, # forget, before anything else, what was trained before?
-    until=None,  # name of the last stage to train; all if None
-    on_stage_end=None # called with each `StageRun` when it is trained
+    recipe, out=None, device=None, # as for `StageRun`
+    again=False,                   # forget, before anything else, what was trained before?
+    until=None,                    # name of the last stage to train; all if None
+    on_stage_end=None              # called with each `StageRun` when it is trained
 ) -> list[dict]: # a row for each stage
     "Train the stages of `recipe` in order, printing as it goes, then score the test photographs."
     out = Path(out or run_dir(recipe))
     stages = recipe.stages[:recipe.stages.index(recipe.stage(until))+1] if until else recipe.stages
     sets = main_first(lambda: photo_sets(recipe, {s.size for s in stages}))
-    say = lambda text: print(text, flush=True) if is_main() else None
-    say(f'{recipe.preset}: {len(sets.train)} photographs to train, {len(sets.valid)} to validate, '
-        f'{len(sets.test)} to test; {len(sets.set_aside)} set aside.')
+    print(f'{recipe.preset}: {len(sets.train)} photographs to train, {len(sets.valid)} to validate, '
+          f'{len(sets.test)} to test; {len(sets.set_aside)} set aside.', flush=True)
     if again: main_first(lambda: [shutil.rmtree(out/s.name, ignore_errors=True) for s in recipe.stages])
     for s in stages:
         run = StageRun(recipe, s.name, out, device, sets)
-        say(run.reused if run.done else f'{s.name}: {s.size} px, up to {s.epochs} epochs, from epoch '
-            f'{len(run.history)+1}, on {device_name(run.device)}')
-        with among_others(): run.train()
+        print(run.reused if run.done else f'{s.name}: {s.size} px, up to {s.epochs} epochs, from epoch '
+              f'{len(run.history)+1}, on {device_name(run.device)}', flush=True)
+        run.train()
         if on_stage_end and is_main(): on_stage_end(run)
     if not is_main(): return []
     if scores := score_test(recipe, out, device, sets, stages[-1].name):

@@ -151,6 +151,7 @@ def test_table_of_stages(course):
     ('colourise-pretrain', ['--preset', 'cpu', '-o', 'x.safetensors', '--network', 'resnet43'], 'resnet43'),
     ('colourise-evaluate', [], '--data'),
     ('colourise-bench', ['--against', 'no/python'], "no Python 'no/python'"),
+    ('colourise-bench', ['--data', 'nowhere'], "There is no folder 'nowhere'."),
 ])
 def test_senseless_requests(course, name, options, part):
     r = run(name, *options, cwd=course)

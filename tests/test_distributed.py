@@ -36,7 +36,7 @@ def pid_of(rank, tmp):
 def test_run_goes_on_after_one_process_was_killed(tmp_path):
     p = launch(TRAIN + ['-o', str(tmp_path/'out')], tmp_path, 29612)
     for line in p.stdout:
-        if 'stage1 epoch 2' in line: break
+        if 'stage1 epoch 3' in line: break                         # so the second is kept; the third may or may not be
     os.kill(pid_of(1, tmp_path), signal.SIGKILL)
     _, err = p.communicate(timeout=120)
     assert p.returncode != 0
