@@ -49,8 +49,7 @@ def _senseless(given, out, fmt, compare, **numbers):
             return f"--{k.replace('_', '-')} lies between {low} and {high}; {n} does not."
 
 # %% ../nbs/behind/77_batch.ipynb #4c81b489
-def _without_results(paths):
-    "`paths` without those that are results for others of them."
+def _without_results(paths): # `paths` without those that are results for others of them
     stems = {(p.parent, p.stem) for p in paths}
     source = lambda p: re.sub('-(colour|compare)$', '', p.stem)
     return [p for p in paths if source(p) == p.stem or (p.parent, source(p)) not in stems]
@@ -95,7 +94,6 @@ class Batch:
 
 # %% ../nbs/behind/77_batch.ipynb #25d381ab
 def _file_id(path): return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None # not its name
-
 @patch
 def missing(self:Batch, path, out):
     "The files that are still to be written for the result `out` of `path`; raises `PhotoError` if they must not be."
@@ -128,10 +126,8 @@ def plan(self:Batch):
 def one_line(text): # anything
     "`text` on one line: what can't be printed is escaped."
     return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'backslashreplace').decode() for c in str(text))
-
 @contextmanager
-def _muted():
-    "Keep libraries in C, such as libtiff, from writing to the error stream."
+def _muted(): # keep libraries in C, such as libtiff, from writing to the error stream
     keep = os.dup(2)
     with open(os.devnull, 'wb') as null: os.dup2(null.fileno(), 2)
     try: yield
@@ -162,8 +158,7 @@ def do(self:Batch, path, out, net, quality=95, mark=True, **options):
     return [f'{names}, {time.monotonic()-start:.1f} s', *photo.notes]
 
 # %% ../nbs/behind/77_batch.ipynb #71cb9be3
-def _network(model, device, quick):
-    "The network, loaded; raises `RecipeError` for what is wrong with the request."
+def _network(model, device, quick): # the network, loaded; raises `RecipeError` for what is wrong with the request
     from colourise.infer import Colouriser, InferError
     try: path = find_model(model, infer_defaults().model)
     except ModelError as e: raise e if e.__cause__ else RecipeError(str(e)) # a failed download has a cause

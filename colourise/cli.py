@@ -22,8 +22,7 @@ from .files import ColouriseError,near,require,root
 from .recipe import RecipeError,infer_defaults,load_recipe,run_dir
 
 # %% ../nbs/behind/90_cli.ipynb #aa3e217b
-def _parsed(func, prog, argv):
-    "The options in `argv` by name, as the docments of `func` have them; or its help."
+def _parsed(func, prog, argv): # the options in `argv` by name, as the docments of `func` have them; or its help
     p,more = anno_parser(func, prog=prog),(files('colourise')/'static/commands.txt').read_text(encoding='utf-8')
     more = dict(part.split('\n', 1) for part in more.split('== ')[1:]).get(prog, '')
     p.description,p.formatter_class,p.epilog = f'{cleandoc(func.__doc__)}\n\n{more}',RawDescriptionHelpFormatter,None
@@ -69,8 +68,7 @@ Quality = _option('of JPEG and WebP, from 1 to 100', 'N', int)
 Flip = _option('average with the mirrored picture, which takes twice the time', kind=None, action=BooleanOptionalAction)
 Format = _option("of the results (if not given: the photograph's own)", choices=['jpeg', 'png', 'webp', 'tiff'])
 
-def _version():
-    "Version of the package, its default model, and where that model's card is."
+def _version(): # version of the package, its default model, and where that model's card is
     model,card = infer_defaults().model,Path(__file__).with_name('model-card.md')
     told = os.environ.get('COLOURISE_MODEL') or (model if model.lower() != 'none' else 'none, so name one with --model')
     more = f'\nWhat it was trained on, how good it is, and its limits: {near(card)}'*(told == model and card.is_file())
@@ -104,14 +102,11 @@ Changes = _option('a change of the recipe, such as stage1.epochs=3; may be repea
 Trainer = _option('cpu, cuda, cuda:1 or mps (else the best there is)', 'DEVICE')
 Again = _option('train anew what is trained already', kind=bool)
 
-def _changes(given, **named):
-    "Changes of the recipe: the `given` ones, after options that have a name of their own."
+def _changes(given, **named): # changes of the recipe: the `given` ones, after options that have a name of their own
     return [f'{k}={v}' for k,v in named.items() if v is not None] + (given or [])
-def _need_training():
-    "Raise `ColouriseError` unless what training and measuring stand on is installed."
+def _need_training(): # raise `ColouriseError` unless what training and measuring stand on is installed
     require('train', *'fastai torch torchvision matplotlib pandas skimage sklearn scipy torchmetrics'.split())
-def _tried(device):
-    "Raise `RecipeError` unless PyTorch can use `device` here, or None is asked for."
+def _tried(device): # raise `RecipeError` unless PyTorch can use `device` here, or None is asked for
     import torch
     try: torch.zeros(1, device=device)
     except Exception: raise RecipeError(f"This machine can't use the device '{device}': leave --device out, or say "

@@ -82,11 +82,9 @@ def _tidied(path, copy):
     return nb,last
 
 # %% ../nbs/behind/88_course.ipynb #0f6d3db7
-def _head(text, n):
-    "The first `n` lines of `text`, without the codes that colour it on a terminal."
+def _head(text, n): # the first `n` lines of `text`, without the codes that colour it on a terminal
     lines = re.sub(r'\x1b\[[0-9;]*[A-Za-z]', '', text).strip().splitlines()
     return '\n'.join(lines[:n] + ['…']*(len(lines) > n))
-
 def _report(path, nb, i, error):
     "What went wrong where, in a few lines: cell `i` of `nb`, the copy of the notebook at `path`, ended with `error`."
     line = re.search(r'Cell In\[\d+\], line (\d+)', _head('\n'.join(getattr(error, 'traceback', ())), 999))
@@ -116,8 +114,7 @@ def _run_notebook(path, copy, head, env):
     return time.monotonic() - start
 
 # %% ../nbs/behind/88_course.ipynb #dd895a4f
-def _environment(repo, preset, changes, recipe, again):
-    "Environment variables of the kernels."
+def _environment(repo, preset, changes, recipe, again): # environment variables of the kernels
     places = [f'{k}={getattr(recipe.source, k)}' for k in ('data', 'test', 'start')] # which may have been relative
     changes = [*changes, *places, f'pretrain.data={recipe.pretrain.data}']
     path = os.pathsep.join(filter(None, [str(repo), os.environ.get('PYTHONPATH')]))

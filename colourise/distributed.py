@@ -57,8 +57,7 @@ def share(
     from fastai.torch_core import to_detach
     class Share(DistributedDL):
         "The share of one process in the batches of a fastai `DataLoader`."
-        def _mine(self):
-            "The places in the common order that fall to this process."
+        def _mine(self): # the places in the common order that fall to this process
             w = self.world_size
             whole = self.dl.bs*w if self.dl.drop_last else w if self.dl.shuffle else 1
             return range(self.dl.n)[:self.dl.n//whole*whole][self.rank::w]
@@ -103,7 +102,6 @@ _lost = 'connection', 'peer', 'gloo', 'nccl', 'timed out', 'socket'
 
 class _Ended(KeyboardInterrupt): "A signal has told this process to end."
 def _end(*_): raise _Ended
-
 @contextmanager
 def distributed(device=None): # that the user asks for, if any; gives the one to train on
     """Join the other processes of a run that was launched with several; an ordinary run goes on alone.

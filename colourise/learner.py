@@ -98,7 +98,6 @@ class SafeLearner(Learner):
                 if not out_of_memory(e): raise
             self._put_back(kept)
             self._halve()
-
     def lr_find(self, num_it=100, start_lr=1e-6, end_lr=1.):
         "fastai's `lr_find`, which leaves no trace: a dict of `lrs`, `losses`, and the `suggestion` of `valley`."
         kept = self._weights()
@@ -111,7 +110,6 @@ class SafeLearner(Learner):
                                          'check the photographs and the weights of the loss.')
         lrs,losses = map(list, zip(*ok))
         return dict(lrs=lrs, losses=losses, suggestion=valley(lrs, losses, len(losses))[0])
-
     def _weights(self): return {k: v.detach().to('cpu', copy=True) for k,v in self.model.state_dict().items()}
     def _put_back(self, weights):
         self._end_cleanup()
@@ -176,7 +174,6 @@ class LogEpochs(Callback):
         row |= dict(lr=float(self.opt.hypers[-1]['lr']), seconds=time.time()-self.began)
         self.learn.history = [*self.learn.history, row]
         if is_main(): self.show()
-
     def show(self):
         "Show the rows so far: a table in a notebook, elsewhere the last one as a line."
         table = history_table(self.learn.history)
@@ -210,7 +207,6 @@ class KeepEpochs(SkipToEpoch):
         self.opt.load_state_dict(dict(state=state, hypers=L(at['opt']['hypers'])))
         self.learn.history,self._skip_to = at['history'],at['epoch']
         self._keep_best() # the process may have been killed before it could
-
     def after_epoch(self):
         if self.epoch < self._skip_to or not is_main(): return
         hypers = [{k: float(v) for k,v in h.items()} for h in self.opt.hypers] # NumPy's numbers couldn't be read again
@@ -218,7 +214,6 @@ class KeepEpochs(SkipToEpoch):
                    model=unwrapped(self.model).state_dict(), opt=self.opt.state_dict() | dict(hypers=hypers))
         with replacing(self.file) as f: torch.save(now, f)
         self._keep_best()
-
     def _keep_best(self):
         losses = [r['valid_loss'] for r in self.learn.history]
         best = self.by == 'last' or losses[-1] == min(losses)

@@ -117,7 +117,6 @@ class Student(ResNet):
             self.conv1 = GreyConv.from_colour(self.conv1)
             nn.init.kaiming_normal_(self.conv1.weight, mode='fan_out', nonlinearity='relu')
             self.translate = nn.ModuleList([nn.Conv2d(128, MAPS[0][0], 1), nn.Conv2d(256, MAPS[1][0], 1)])
-
     def forward(self, x):
         two = self.layer2(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x))))))
         three = self.layer3(two)
@@ -127,7 +126,6 @@ class Student(ResNet):
 class DistilLoss:
     "Divergence from the teacher's answers, and squared errors of the two maps; `parts` are the last batch's."
     def __init__(self, how): self.how = how # the recipe's `pretrain`: temperature, and weight of the maps
-
     def __call__(self, pred, logits, *maps): # of `Student`; of the teacher; what follows the two maps isn't used
         mine,theirs = (F.log_softmax(y/self.how.temperature, 1) for y in (pred[0], logits))
         kl = F.kl_div(mine, theirs, reduction='batchmean', log_target=True)*self.how.temperature**2
@@ -204,8 +202,7 @@ class Pretraining:
         return self
 
 # %% ../nbs/85_pretrain.ipynb #8109fbe9
-def _identity(run):
-    "What decides the outcome; refuses to go on with what another recipe, or other photographs, began."
+def _identity(run): # what decides the outcome; refuses to go on with what another recipe, or other photographs, began
     r,at = run.recipe,run.at
     now = {f'pretrain.{k}': v for k,v in r.as_dict()['pretrain'].items() if k != 'data'} | dict(teacher=TEACHER)
     now |= dict(seed=r.photos.seed, flip_p=r.augment.flip_p, photographs=digest(run.photos.pixels.ravel(), 24))

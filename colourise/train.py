@@ -40,7 +40,6 @@ def colour_batches(
         with torch.no_grad(): yield grey, model(grey.to(device)).float().cpu(), truth
 
 def _small(x): return F.interpolate(x, (64, 64), mode='area') if x.shape[-1] > 64 else x
-
 def score_photos(
     model, photos, size, recipe, device=None, # as for `colour_batches`
     own=False # keep the photograph's own luminance? Else the network's picture as it is
@@ -78,14 +77,12 @@ class StageRun:
     def history(self):
         "Rows of the epochs that are kept."
         return self.info['history'] if self.done else read_position(self.position).get('history', [])
-
     @property
     def lr(self):
         "The highest learning rate of the cycle; a slice where the layer groups learn at different ones."
         lr,span = self.info.get('lr'),self.stage.lr_span
         if not lr: raise TrainError(f'{self.stage.name} has no learning rate yet: learn.lr_find() finds one.')
         return slice(lr/span, lr) if span > 1 else lr
-
     @property
     def start(self):
         "The model file that the stage starts from; None for a new network."
@@ -93,21 +90,18 @@ class StageRun:
         if self.before: return self.before/'model.safetensors'
         if start == 'shipped': return Path(find_spec('colourise').origin).parent/infer_defaults().model
         return None if start == 'none' else Path(start)
-
     @property
     def body(self):
         "Whose weights the network began with: `imagenet`, `random`, the name of a file, or of a model to go on from."
         if not self.start: return Path(self.recipe.network.backbone).name
         header = read_header(self.start)
         return str(header.get('backbone', 'unknown')) if self.before else model_name(header) or 'a model'
-
     @property
     def reused(self):
         "A sentence for a stage that is trained already."
         r = self.info['row']
         return (f"{self.stage.name} is trained already ({r['epochs']} epochs, {r['seconds']:.0f} s on "
                 f"{self.info['device']}): what follows is what it kept. run.forget() would have it trained again.")
-
     def forget(self):
         "Delete all that this stage has kept."
         if is_main(): shutil.rmtree(self.dir, ignore_errors=True)
@@ -119,16 +113,12 @@ class StageRun:
     def faces(self, model=None):
         "Grey, prediction and truth of the fixed faces, tensors on the CPU."
         return next(colour_batches(model or self.model, self.sets.faces, self.stage.size, self.recipe, self.device))
-
-    def _fingerprint(self):
-        "Everything that decides the outcome of this stage, by name."
+    def _fingerprint(self): # everything that decides the outcome of this stage, by name
         start = self.start and digest(self.start, 12)
         photos = digest(''.join(p.sha256 for p in self.sets.train + self.sets.valid), 16)
         numbers = {k: v for part in self.recipe.outcome(self.stage).values() for k,v in part.items()}
         return json.loads(json.dumps(numbers | dict(photographs=photos, starts_from=start)))
-
-    def _check(self):
-        "Refuse to mix two runs in one folder."
+    def _check(self): # refuse to mix two runs in one folder
         now,then = self.fingerprint,self.info.get('fingerprint', {})
         if now != from_main(lambda: now):
             raise TrainError(f'Process {rank()+1} has other photographs, or another recipe, than the first one: '
@@ -167,7 +157,6 @@ class StageLearner(SafeLearner):
             lr = min(found['suggestion'], t.max_lr) if run.stage.lr == 'find' else scaled_lr(run.stage.lr)
             run.note(finder=found, lr=lr)
         return run.info['finder']
-
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
         "What is left of the stage; nothing, if it is trained already."
         run = self.stage_run
@@ -217,15 +206,13 @@ def _max_chroma(photos, size, recipe):
     some = [thin(cached(p, size, recipe)) for p in photos[::-(-len(photos)//2000)]]
     return round(float(np.percentile(np.concatenate([lab_chroma(a).ravel() for a in some]), 99.9)), 1)
 
-def _public(x):
-    "Plain data without the paths of somebody's machine."
+def _public(x): # plain data without the paths of somebody's machine
     if isinstance(x, dict): return {k: _public(v) for k,v in x.items()}
     if isinstance(x, (list, tuple)): return [_public(v) for v in x]
     return Path(x).name if isinstance(x, str) and Path(x).is_absolute() else x
 
 @patch
-def _keep_model(self:StageRun, learn):
-    "Write the model that `learn` has come to, with what there is to say about it."
+def _keep_model(self:StageRun, learn): # write the model that `learn` has come to, with what there is to say about it
     if 'max_chroma' not in self.info: self.note(max_chroma=_max_chroma(self.sets.train, self.stage.size, self.recipe))
     recipe,last = _public(self.recipe.as_dict()),learn.history[-1]
     data = dict(source=recipe['source']['data'], train=len(self.sets.train), valid=len(self.sets.valid))
@@ -249,8 +236,7 @@ def finish(self:StageRun, learn):
     self.info = from_main(lambda: self.info)
 
 @patch
-def _row(self:StageRun, model, history):
-    "This stage's row in the table of stages."
+def _row(self:StageRun, model, history): # this stage's row in the table of stages
     some,epoch = self.sets.train[:100],read_header(self.file)['epoch'] # more photographs would take longer
     train,best = score_photos(model, some, self.stage.size, self.recipe, self.device).mean(),history[epoch-1]
     shared = 'train_loss', 'valid_loss', 'delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth'
