@@ -554,6 +554,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'colourise.widgets._Panel._repr_mimebundle_': ( 'widgets.html#_panel._repr_mimebundle_',
                                                                                    'colourise/widgets.py'),
                                    'colourise.widgets._Panel.build': ('widgets.html#_panel.build', 'colourise/widgets.py'),
+                                   'colourise.widgets._choice': ('widgets.html#_choice', 'colourise/widgets.py'),
                                    'colourise.widgets._ipywidgets': ('widgets.html#_ipywidgets', 'colourise/widgets.py'),
                                    'colourise.widgets._knob': ('widgets.html#_knob', 'colourise/widgets.py'),
                                    'colourise.widgets._numbers': ('widgets.html#_numbers', 'colourise/widgets.py'),

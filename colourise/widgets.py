@@ -56,15 +56,27 @@ def split_picture(before, after, cut=50, box=(640, 480)): # pictures of the same
     return out
 
 # %% ../nbs/78_widgets.ipynb #08475f3b
+_choose = ("const f=this.closest('figure'),b=f.parentNode,o=this.selectedOptions[0],i=f.querySelector('img');"
+           "i.src=b.querySelectorAll(':scope>img')[this.value].src; i.alt=this.dataset.alt+', '+o.text;"
+           "b.querySelector('input').dataset[this.dataset.side]=o.text")
+
+def _choice(names, side, alt): # of all pictures, as HTML; 0 left or above, 1; what they show
+    options = ''.join(f'<option value="{i}"{" selected"*(i == side)}>{n}</option>' for i,n in enumerate(names))
+    return (f'<select style="display:none" aria-label="picture {side+1}" data-side="{("left", "right")[side]}" '
+            f'data-alt="{alt}" data-lm-suppress-shortcuts="true" onchange="{_choose}">{options}</select>')
+
 class CompareSlider:
     "Two pictures of the same scene with a divider to drag; works on any page, with or without a kernel."
     def __init__(self,
         before, after,             # PIL images, H×W×3 arrays or 3×H×W tensors; grey ones too
         labels=('grey', 'colour'), # what stands left and right of the divider
         alt='photograph',          # what the pictures show, for those who can't see them
-        box=(640, 480)             # the room that there is, in pixels of the page
+        box=(640, 480),            # the room that there is, in pixels of the page
+        vertical=False,            # a divider that moves up and down?
+        caption='',                # what stands below
+        more=None                  # label → further picture of the scene: either side may choose among all of them
     ):
-        self.box,self._live = box,None
+        self.box,self.vertical,self.caption,self.more,self._live = box,vertical,caption,more or {},None
         self.update(before, after, labels, alt)
     def update(self, before, after, labels=None, alt=None):
         "Show other pictures; the divider stays where it is, also in a widget that is on the page already."
@@ -76,11 +88,19 @@ class CompareSlider:
         return split_picture(self.before, self.after, box=self.box)
     def to_html(self) -> str:
         "A piece of HTML that needs nothing else: no kernel, no network, no other file."
-        (w,h),(alt,left,right) = _shown_size(self.before.size, self.box),map(html.escape, (self.alt, *self.labels))
-        before,after = (data_url(jpeg(p)) for p in (self.before, self.after))
+        (w,h),url = _shown_size(self.before.size, self.box),lambda p: data_url(jpeg(p))
+        pictures = dict(zip(self.labels, (self.before, self.after)))
+        pictures |= {k: _pair(x, self.before, self.box)[0] for k,x in self.more.items()}
+        alt,left,right,*_ = names = [*map(html.escape, (self.alt, *pictures))]
+        choose = [_choice(names[1:], side, alt) if self.more else '' for side in (0, 1)]
         page,css = ((_static/f'compare.{kind}').read_text(encoding='utf-8') for kind in ('html', 'css'))
-        return Template(page).substitute(css=css, width=max(w, 160), height=h, before=before, after=after,
-                                         alt=alt, left=left, right=right)
+        where = ('above', 'below') if self.vertical else ('left of', 'right of')
+        return Template(page).substitute(css=css, width=max(w, 160), height=h, alt=alt, left=left, right=right,
+            before=url(self.before), after=url(self.after), choose0=choose[0], choose1=choose[1], first=where[0],
+            second=where[1], kind=' colourise-vertical'*self.vertical,
+            orientation='aria-orientation="vertical"'*self.vertical,
+            more=''.join(f'<img style="display:none" alt="" src="{url(p)}">' for p in pictures.values() if self.more),
+            caption=f'<p class="colourise-caption">{html.escape(self.caption)}</p>'*bool(self.caption))
     _repr_html_ = to_html
     def widget(self):
         "An anywidget of this slider, to be put among other widgets: what `update` gets is shown at once."

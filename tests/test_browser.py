@@ -124,7 +124,8 @@ def context(tmp_path_factory):
     if not CHROMIUM: pytest.fail('COLOURISE_NEED_BROWSER is set, but chromium is missing: apt-get install chromium')
     SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as p:
-        c = p.chromium.launch_persistent_context(tmp_path_factory.mktemp('chromium'), executable_path=CHROMIUM, args=FLAGS, headless=True, viewport=SIZE)
+        c = p.chromium.launch_persistent_context(tmp_path_factory.mktemp('chromium'), executable_path=CHROMIUM, args=FLAGS, headless=True, viewport=SIZE,
+                                                 reduced_motion='reduce') # a slider that sweeps would move under the mouse
         yield c
         c.close()
 
@@ -369,6 +370,57 @@ def test_touch(offline, tmp_path):
     swipe(.8, .9, .8, .1) # upwards: the page scrolls, the divider stays
     offline.wait_for_function('scrollY > 50')
     assert cut(slider) == pytest.approx(80, abs=2)
+
+def test_up_and_down_with_a_choice_and_a_caption(offline, tmp_path):
+    grey, photo = cat()
+    red = Image.new('RGB', photo.size, 'firebrick')
+    html = CompareSlider(grey, photo, alt='a cat', vertical=True, caption='A cat, & red', more={'red <one>': red}).to_html()
+    (tmp_path/'slider.html').write_text(f'<!doctype html><meta charset=utf-8>{html}', encoding='utf-8')
+    offline.goto((tmp_path/'slider.html').as_uri())
+    slider, knob = offline.locator('.colourise-compare'), offline.get_by_role('slider', name='Divider: grey above it, colour below it')
+    box = slider.bounding_box()
+    offline.mouse.move(box['x'] + 200, box['y'] + box['height']/2)
+    offline.mouse.down(); offline.mouse.move(box['x'] + 200, box['y'] + box['height']*.2, steps=6); offline.mouse.up()
+    assert cut(slider) == pytest.approx(20, abs=1)
+    knob.press('End')
+    assert cut(slider) == 100 and looks_like(offline.shot(slider), grey)
+    offline.get_by_label('picture 1').select_option('red <one>')
+    assert looks_like(offline.shot(slider), red) and slider.locator('figure img').first.get_attribute('alt') == 'a cat, red <one>'
+    knob.press('Home')
+    assert knob.get_attribute('aria-valuetext') == '0 % red <one>, 100 % colour' and looks_like(offline.shot(slider), photo)
+    knob.evaluate('k => {k.value = 35; k.oninput()}')
+    assert offline.get_by_text('A cat, & red').is_visible()
+    offline.shot(offline.page, 'vertical')
+    assert offline.errors == [] and offline.asked == []
+
+def test_full_screen(offline, tmp_path):
+    (tmp_path/'slider.html').write_text(f'<!doctype html>{CompareSlider(*cat()).to_html()}', encoding='utf-8')
+    offline.goto((tmp_path/'slider.html').as_uri())
+    slider, button = offline.locator('.colourise-compare'), offline.get_by_role('button', name='Full screen')
+    button.click()
+    offline.wait_for_function("document.fullscreenElement?.matches('.colourise-compare')")
+    assert slider.bounding_box()['width'] >= SIZE['width']
+    offline.shot(offline.page, 'full-screen')
+    drag(offline, slider, 30)
+    assert cut(slider) == pytest.approx(30, abs=1)
+    button.click()
+    offline.wait_for_function('!document.fullscreenElement')
+
+def test_sweeps_once_unless_motion_is_unwanted(offline, tmp_path):
+    (tmp_path/'slider.html').write_text(f'<!doctype html>{CompareSlider(*cat()).to_html()}', encoding='utf-8')
+    slider = offline.locator('.colourise-compare')
+    seen = {}
+    for motion in ('no-preference', 'reduce'):
+        offline.emulate_media(reduced_motion=motion)
+        offline.goto((tmp_path/'slider.html').as_uri())
+        seen[motion] = [(offline.wait_for_timeout(150), cut(slider))[1] for _ in range(20)]
+    assert min(seen['no-preference']) < 40 and max(seen['no-preference']) > 60 and seen['no-preference'][-1] == 50
+    assert set(seen['reduce']) == {50}
+    offline.emulate_media(reduced_motion='no-preference')
+    offline.goto((tmp_path/'slider.html').as_uri())
+    drag(offline, slider, 20) # whoever drags at once isn't taken away from it
+    assert [(offline.wait_for_timeout(300), cut(slider))[1] for _ in range(4)] == [pytest.approx(20, abs=1)]*4
+    offline.emulate_media(reduced_motion='reduce')
 
 def test_every_move_is_in_the_next_frame(offline, tmp_path):
     (tmp_path/'slider.html').write_text(f'<!doctype html>{CompareSlider(*cat()).to_html()}', encoding='utf-8')

@@ -148,7 +148,7 @@ def test_table_of_stages(course):
     ('colourise-train', ['--device', 'abacus'], "can't use the device 'abacus'"),
     ('colourise-data', ['--which', 'x3'], 'x3'),
     ('colourise-export', ['-o', 'model.pth'], "'model.pth' is no file name that ends in .onnx"),
-    ('colourise-pretrain', ['--preset', 'cpu', '-o', 'x.safetensors', '--network', 'resnet43'], 'resnet43'),
+    ('colourise-pretrain', ['--preset', 'cpu', '-o', 'x.safetensors', '--device', 'toaster'], 'toaster'),
     ('colourise-evaluate', [], '--data'),
     ('colourise-bench', ['--against', 'no/python'], "no Python 'no/python'"),
     ('colourise-bench', ['--data', 'nowhere'], "There is no folder 'nowhere'."),

@@ -1,5 +1,6 @@
 // A CompareSlider among other widgets: new pictures are put in when they are decoded, the divider stays where it is.
 function render({model, el}) {
+  el.classList.add('colourise-live');
   el.innerHTML = model.get('html');
   const box = el.firstElementChild, input = box.querySelector('input');
   let turn = 0;
