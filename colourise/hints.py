@@ -60,12 +60,12 @@ def _placed(hints, w, h):
     return found
 
 # %% ../nbs/behind/76_hints.ipynb #faad51d4
-_side = 256   # pixels: the side of a square with the area at which the equations are solved
-_sigma = .03  # difference of luma, of 1, at which neighbours begin to be strangers
-_least = 1e-5 # the bond of strangers
-_reach = 1.   # how far a hint reaches over an even surface, in sides of the square
+_side = 256    # pixels: the side of a square with the area at which the equations are solved
+_sigma = .02   # σ: difference of luma, of 1, at which neighbours begin to be strangers
+_least = 1e-5  # the bond of strangers
+_reach = 1.    # 1/√λ: how far a hint reaches over an even surface, in sides of the square
 _radius = .012 # of the disc that a hint covers, in sides of the square
-_strong = 100. # the bond between a hint and its disc
+_strong = 100. # μ: the bond between a hint and its disc
 
 def _bonds(y): # luma (h, w), in [0, 1]
     "The equations that make neighbours agree: a sparse matrix (h·w, h·w), the Laplacian of the pixels' graph."
@@ -90,15 +90,13 @@ def with_hints(
     y = np.asarray(grey.resize((w, h), Image.Resampling.LANCZOS), np.float32)/255
     planes = [Image.fromarray(np.ascontiguousarray(p)).resize((w, h)) for p in predicted.transpose(2, 0, 1)]
     v,u = np.mgrid[:h, :w]
-    pull,wish = np.zeros((h, w)),np.zeros((h, w, 4)) # a hint wishes for three numbers of chroma, and a share of one
-    for a,b,rgb in placed:
-        i,j = min(int(b*h), h-1),min(int(a*w), w-1)
-        disc = _strong*(np.hypot(u - j, v - i) <= _radius*_side)
-        pull,wish = pull + disc,wish + disc[..., None]*np.r_[chroma(rgb), 1]
-    bonds = _bonds(y) + diags_array(pull.ravel() + 1/(_reach*_side)**2)
-    # symmetric and positive: no pivoting, and an order of elimination for symmetric matrices, which is three times as fast
-    solved = splu(bonds.tocsc(), 'MMD_AT_PLUS_A', 0., options=dict(SymmetricMode=True)).solve(wish.reshape(-1, 4))
-    hinted,share = np.split(solved.reshape(h, w, 4), [3], axis=2)
-    y,mixed = y[..., None],hinted/np.maximum(share, 1e-9) # the hints' own, in proportion to their shares
-    share = share*share*(3 - 2*share)                     # little becomes less, much becomes more
-    return (within_gamut(y, mixed*share + np.dstack(planes)*(1 - share)) - y).astype(np.float32)
+    disc = lambda a, b: np.hypot(u - min(int(a*w), w-1), v - min(int(b*h), h-1)) <= _radius*_side
+    pulls = _strong*np.stack([disc(a, b).ravel() for a,b,_ in placed], 1) # (h·w, hints)
+    bonds = (_bonds(y) + diags_array(pulls.sum(1) + 1/(_reach*_side)**2)).tocsc()
+    # symmetric and positive: needs no pivoting, and an order of elimination for such matrices, which saves time
+    shares = splu(bonds, 'MMD_AT_PLUS_A', 0., options=dict(SymmetricMode=True)).solve(pulls).clip(1e-9)
+    mixed = shares**2 @ chroma(np.stack([rgb for *_,rgb in placed]))/(shares**2).sum(1, keepdims=True)
+    share = shares.sum(1).clip(0, 1).reshape(h, w, 1)
+    share = share*share*(3 - 2*share) # little becomes less, much becomes more
+    y,own = y[..., None],np.dstack(planes)
+    return (within_gamut(y, own + (mixed.reshape(h, w, 3) - own)*share) - y).astype(np.float32)

@@ -22,9 +22,9 @@ def contact_sheet(
     side=340                      # of a square that holds each picture, pixels
 ) -> Image.Image: # `RGB`
     "The photograph in several settings, each with the options that give it, to choose from by eye."
-    photo,gap,line = read(photo, colours=False),10,24
+    photo,gap,line = read(photo, colours=False),10,28
     small = ImageOps.contain(photo.grey8, (side, side))
-    sizes,font = sorted({*sizes, net.render_size}),ImageFont.load_default(16)
+    sizes,font = sorted({*sizes, net.render_size}),ImageFont.load_default(18)
     width,height = side + gap,small.height + line + gap
     sheet = Image.new('RGB', (gap + width*(1 + len(amounts)), gap + height*len(sizes)), 'white')
     write = partial(ImageDraw.Draw(sheet).multiline_text, fill='black', font=font)
