@@ -35,8 +35,9 @@ def _senseless(given, out, fmt, compare, hints=False, sheet=False, same_look=Fal
     suffix,many = Path(out or '').suffix.lower(),len(given) > 1 or any(os.path.isdir(g) for g in given)
     if not given: return 'Name a photograph or a folder of photographs; colourise --help shows how.'
     if hints and many: return 'Hints are for a single photograph: name one, and no folder.'
-    if sheet and (hints or compare or same_look):
-        return '--sheet shows what the model makes of a photograph: leave --compare, --same-look and hints out.'
+    if sheet and (hints or compare or same_look or numbers.get('render_size') or numbers.get('colour', 1) != 1):
+        return ('--sheet shows the model in all settings: leave --render-size, --colour, --compare, --same-look '
+                'and hints out.')
     if same_look and not many: return _alone
     if given.count('-') > 1: return 'Standard input holds one photograph: name - once.'
     if out == '-' or out is None and '-' in given:

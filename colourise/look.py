@@ -33,7 +33,8 @@ def contact_sheet(
         sheet.paste(picture, (x + (side - picture.width)//2, y))
         write((x, y + small.height + 2), label)
     put(0, 0, small, 'the photograph')
-    write((gap, gap + height), 'To get one of these, add to the\ncommand what stands under it.\n\nAll colours are invented.')
+    write((gap, gap + height), 'To get one of these, type what\nstands under it, without --sheet.\n\n'
+          'All colours are invented.')
     for row,size in enumerate(sizes):
         predicted = net.render(photo, size, flip)
         for column,amount in enumerate(amounts, 1):
