@@ -65,10 +65,7 @@ def _without_results(paths): # `paths` without those that are results for others
 
 class Batch:
     "What is to be done, what is done, and what went wrong."
-    def __init__(self,
-        fmt=None, compare=False, overwrite=False, # of results; also write grey | colour? make all anew?
-        sheet=False                               # write contact sheets in place of coloured photographs?
-    ):
+    def __init__(self, fmt=None, compare=False, overwrite=False, sheet=False): # as `format` and so on of `process`
         self.fmt,self.compare,self.overwrite,self.sheet = fmt,compare,overwrite,sheet
         self.jobs = {} # a photograph's path to that of its result; None for standard input, and for standard output
         self.failed,self.made,self.done,self.left_out = [],0,0,0

@@ -23,9 +23,7 @@ def _rgb(colour): # a name, #rrggbb, or three numbers up to 255, as three in [0,
     if rgb.shape == (3,) and 0 <= rgb.min() <= rgb.max() <= 1: return rgb
     raise HintError(f"'{colour}' is no colour: say it like #a33b2a, or navy.")
 
-def read_hint(
-    text # such as '120,80=#a33b2a' or '40%,25%=navy'
-) -> tuple: # x, y and colour, as text
+def read_hint(text) -> tuple: # such as '120,80=#a33b2a' or '40%,25%=navy'; x, y and colour, as text
     "A hint as people type it; raises `HintError`."
     number = r'\s*(-?\d+(?:\.\d+)?%?)\s*'
     if not (found := re.fullmatch(f'{number},{number}=\\s*(\\S.*?)\\s*', text)):
@@ -73,9 +71,8 @@ def _bonds(y): # luma (h, w), in [0, 1]
     at,flat = np.arange(y.size).reshape(y.shape),y.ravel()
     i,j = (np.concatenate([a.ravel() for a in side]) for side in ((at[:, :-1], at[:-1]), (at[:, 1:], at[1:])))
     w = np.maximum(np.exp(-((flat[i] - flat[j])/_sigma)**2/2), _least)
-    w = sparse.coo_array((w, (i, j)), shape=(y.size,)*2)
-    w = (w + w.T).tocsc()
-    return sparse.diags_array(w.sum(0)) - w
+    w = sparse.coo_array((w, (i, j)), shape=(y.size,)*2).tocsc()
+    return sparse.diags_array((w + w.T).sum(0)) - w - w.T
 
 def with_hints(
     grey,      # PIL image, mode `L`: the photograph
