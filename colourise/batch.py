@@ -11,25 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from fastcore.basics import patch
 from .files import ColouriseError, count, progress
+from .hints import HintError, all_hints
+from .look import album_look, balance, contact_sheet
 from .modelfile import ModelError, find_model
 from .photo import EXTENSIONS, FORMATS, LOSSLESS, PhotoError, compare, find, output_format, read, write
 from .recipe import RecipeError, infer_defaults
 
 # %% ../nbs/behind/77_batch.ipynb #565ee5aa
 def _suffix(fmt): return '.jpg' if fmt == 'jpeg' else f'.{fmt}'
-def _result(path, fmt=None, folder=None):
-    "Where the result of `path` in format `fmt` goes: into `folder`, or else beside it as `…-colour`."
+def _result(path, fmt=None, folder=None, sheet=False):
+    "Where the result of `path` in format `fmt` goes: into `folder`, or else beside it as `…-colour`; or a `…-sheet`."
+    if sheet: return (folder or path.parent)/f'{path.stem}-sheet{_suffix(fmt or "jpeg")}'
     own = FORMATS.get(path.suffix.lower())
     fmt = fmt or own or ('png' if path.suffix.lower() in LOSSLESS else 'jpeg')
     stem,suffix = path.stem if path.suffix else path.name, path.suffix if fmt == own else _suffix(fmt)
     return folder/(stem + suffix) if folder else path.with_name(f'{stem}-colour{suffix}')
 
 # %% ../nbs/behind/77_batch.ipynb #cc2751f2
+_alone = '--same-look draws several photographs together: name more than one, or their folder.'
 _limits = dict(render_size=(32, 2048), colour=(0, 2), quality=(1, 100))
-def _senseless(given, out, fmt, compare, **numbers):
+def _senseless(given, out, fmt, compare, hints=False, sheet=False, same_look=False, **numbers):
     "Why this output for the photographs `given`, or one of the `numbers`, makes no sense; None if all does."
     suffix,many = Path(out or '').suffix.lower(),len(given) > 1 or any(os.path.isdir(g) for g in given)
     if not given: return 'Name a photograph or a folder of photographs; colourise --help shows how.'
+    if hints and many: return 'Hints are for a single photograph: name one, and no folder.'
+    if sheet and (hints or compare or same_look or numbers.get('render_size') or numbers.get('colour', 1) != 1):
+        return ('--sheet shows the model in all settings: leave --render-size, --colour, --compare, --same-look '
+                'and hints out.')
+    if same_look and not many: return _alone
     if given.count('-') > 1: return 'Standard input holds one photograph: name - once.'
     if out == '-' or out is None and '-' in given:
         if many: return 'Standard output takes one picture: name a folder with -o for several.'
@@ -51,13 +60,13 @@ def _senseless(given, out, fmt, compare, **numbers):
 # %% ../nbs/behind/77_batch.ipynb #4c81b489
 def _without_results(paths): # `paths` without those that are results for others of them
     stems = {(p.parent, p.stem) for p in paths}
-    source = lambda p: re.sub('-(colour|compare)$', '', p.stem)
+    source = lambda p: re.sub('-(colour|compare|sheet)$', '', p.stem)
     return [p for p in paths if source(p) == p.stem or (p.parent, source(p)) not in stems]
 
 class Batch:
     "What is to be done, what is done, and what went wrong."
-    def __init__(self, fmt=None, compare=False, overwrite=False): # of results; also write grey | colour? make all anew?
-        self.fmt,self.compare,self.overwrite = fmt,compare,overwrite
+    def __init__(self, fmt=None, compare=False, overwrite=False, sheet=False): # as `format` and so on of `process`
+        self.fmt,self.compare,self.overwrite,self.sheet = fmt,compare,overwrite,sheet
         self.jobs = {} # a photograph's path to that of its result; None for standard input, and for standard output
         self.failed,self.made,self.done,self.left_out = [],0,0,0
         self._taken,self._inputs = {},set() # places of results, photographs that must not be hit
@@ -73,7 +82,7 @@ class Batch:
         keep = [None]*(None in found) + _without_results([p for p in found if p])
         self.left_out = len(found) - len(keep)
         one = out and not os.path.isdir(out) and Path(out).suffix.lower() in FORMATS
-        beside = lambda p: _result(p, self.fmt, out and Path(out)/found[p]) if p and out != '-' else None
+        beside = lambda p: _result(p, self.fmt, out and Path(out)/found[p], self.sheet) if p and out != '-' else None
         self.jobs = {p: Path(out) if one else beside(p) for p in keep}
         return self
     def fail(self, path, why):
@@ -84,7 +93,8 @@ class Batch:
     def report(self):
         "What came of the batch, in one line."
         rest = (self.done, 'done already'), (self.left_out, 'left out as earlier results'), (len(self.failed), 'failed')
-        made = ', '.join([f"{count(self.made, 'photograph')} colourised", *(f'{n} {what}' for n,what in rest if n)])
+        noun,verb = ('contact sheet', 'written') if self.sheet else ('photograph', 'colourised')
+        made = ', '.join([f'{count(self.made, noun)} {verb}', *(f'{n} {what}' for n,what in rest if n)])
         idle = self.done and not self.made and not self.failed
         return f'Nothing to do: {self.done} done already; --overwrite makes anew.' if idle else f'{made}.'
     def failures(self):
@@ -140,11 +150,13 @@ def do(self:Batch, path, out, net, quality=95, mark=True, **options):
     "Colourise one photograph with `net`; returns what to say about it and its notes, nothing if it was done already."
     start = time.monotonic()
     with _muted(): photo = read(path or sys.stdin.buffer.read(), colours=False)
+    if self.sheet: photo = read(photo.grey8) # a sheet isn't transparent, and hasn't 16 bits
     fmt = output_format(photo, out.suffix if out else self.fmt)
     if out and fmt != FORMATS[out.suffix.lower()]: out = out.with_suffix(_suffix(fmt))
     targets = self.missing(path, out)
     if out and not targets: self.done += 1; return []
-    photo,mark = net.colourise(photo, **options),net.name if mark else None
+    photo = read(contact_sheet(net, photo, options['flip'])) if self.sheet else net.colourise(photo, **options)
+    mark = net.name if mark else None
     for t in targets:
         if t == out: write(photo, t, fmt, quality, mark)
         else: write(compare(photo.grey8, photo.image), t, 'jpeg', quality, mark)
@@ -165,14 +177,24 @@ def _network(model, device, quick): # the network, loaded; raises `RecipeError` 
     try: return Colouriser.from_pretrained(path, device, quick)
     except InferError as e: raise RecipeError(str(e)) from None
 
-def _work(batch, model, device, quiet, verbose, **options):
-    "Do the jobs of `batch`, and say on the error stream how it goes."
+def _balances(net, album, render_size, flip): # of the photographs at these paths; what can't be read is reported later
+    for path in album:
+        try:
+            with _muted(): photo = read(path, colours=False, short=render_size or net.render_size)
+            yield balance(net.render(photo, render_size, flip))
+        except ColouriseError: pass
+
+def _work(batch, model, device, quiet, verbose, album=(), **options):
+    "Do the jobs of `batch`, in the look of `album` (paths) if there is one; say on the error stream how it goes."
     net,many = _network(model, device, len(batch.jobs) < 4),len(batch.jobs) > 1
+    album = progress(album, file=sys.stderr, disable=quiet or verbose or not album, desc='Looking at all')
+    options['look'] = album_look([*_balances(net, album, options['render_size'], options['flip'])])
     with progress(batch.jobs.items(), len(batch.jobs), file=sys.stderr, disable=quiet or verbose or not many) as bar:
         tell = lambda *parts: quiet or bar.write(one_line('; '.join(parts)), file=sys.stderr)
         if verbose: tell(f'Model {net.name} on {net.device}')
         for path,out in bar:
             try: said = batch.do(path, out, net, **options)
+            except HintError: raise
             except ColouriseError as e: batch.fail(path, str(e)); continue
             if said and (verbose or not many or len(said) > 1): tell(*said)
 
@@ -188,17 +210,23 @@ def process(
     quality=None,                   # of JPEG and WebP, 1 to 100; None: as in settings.ini
     overwrite=False, compare=False, # make anew what is there? also write grey | colour?
     mark=True,                      # note in EXIF that colours were added, and by which model?
-    quiet=False, verbose=False      # say nothing but what failed? say a line for each photograph?
+    quiet=False, verbose=False,     # say nothing but what failed? say a line for each photograph?
+    hint=(), hints=None,            # such as '120,80=#a33b2a'; a file with more: of a single photograph
+    sheet=False,                    # write contact sheets, to choose settings from?
+    same_look=False                 # draw the photographs half way to one balance of colours?
 ) -> int: # exit status: 0 all is well, 1 some failed
     "Colourise photographs from files to files; raises `RecipeError` if the request makes no sense."
     numbers = dict(render_size=render_size, colour=colour, quality=quality)
-    if why := _senseless(photos, out, format, compare, **numbers): raise RecipeError(why)
-    batch,old = Batch(format, compare, overwrite),signal.signal(signal.SIGTERM, signal.default_int_handler)
+    why = _senseless(photos, out, format, compare, bool(hint or hints), sheet, same_look, **numbers)
+    if why: raise RecipeError(why)
+    numbers['hints'] = all_hints(hint or (), hints)
+    batch,old = Batch(format, compare, overwrite, sheet),signal.signal(signal.SIGTERM, signal.default_int_handler)
     try: # ended like interrupted: nothing half-written stays behind
         batch.gather(photos, out, recursive)
-        alone = len(batch.jobs) == 1 and not batch.failed
-        batch.plan()
-        numbers.update(quality=quality or infer_defaults().quality, flip=flip, mark=mark)
+        alone,album = len(batch.jobs) == 1 and not batch.failed,[*batch.jobs]*same_look
+        if same_look and len(batch.jobs) < 2: raise RecipeError(_alone)
+        batch.plan() # what is done already belongs to the album all the same
+        numbers.update(album=album, quality=quality or infer_defaults().quality, flip=flip, mark=mark)
         if batch.jobs: _work(batch, model, device, quiet, verbose, **numbers)
     finally: signal.signal(signal.SIGTERM, old)
     if not quiet and not (alone and (batch.made or batch.failed)): print(batch.report(), file=sys.stderr)

@@ -16,6 +16,8 @@ from fastcore.basics import patch
 from PIL import Image
 from .colour import MAX_CHROMA, bound_chroma, chroma, enlarge, lab_chroma
 from .files import ColouriseError, out_of_memory, progress as bar, reason
+from .hints import with_hints
+from .look import towards
 from .modelfile import ModelError, find_model, model_name, read_model, trained_size
 from .photo import read
 from .recipe import infer_defaults
@@ -119,6 +121,8 @@ def _options(header, render_size=None, flip=None, colour=1.):
     if not 0 <= colour <= 2:
         raise InferError(f'The amount of colour lies between 0 and 2, and 1 is as predicted; {colour} is not possible.')
     return int(size), (ours.flip if flip is None else flip)
+@patch(as_prop=True)
+def render_size(self:Colouriser): "The default render size, pixels."; return _options(self.header)[0]
 
 def render_shape(w, h, size): # width and height of a photograph; render size: side of a square of equal area, pixels
     "The area of `size`×`size` with the photograph's own aspect ratio."
@@ -172,18 +176,23 @@ def colourise(self:Colouriser,
     photo,            # whatever `photo.read` reads
     render_size=None, # 32 to 2048 pixels; as in settings.ini if None
     colour=1.,        # amount of colour, 0 (grey) to 2
-    flip=None         # average with the flipped picture? As in settings.ini if None
+    flip=None,        # average with the flipped picture? As in settings.ini if None
+    hints=(),         # colours that you know: (x, y, colour), as in `hints.with_hints`; `colour` doesn't change them
+    look=None         # balance of the album that it belongs to, from `look.album_look`
 ): # `Photograph`, with the colours in `rgb`
     "The photograph in colour, at its own size; raises `PhotoError` if it can't be read, `InferError` for odd options."
     _options(self.header, render_size, flip, colour)
     photo = read(photo, colours=False)
     with _memory_for(photo.name):
-        return photo.with_colours(enlarge(photo.grey, self.render(photo, render_size, flip), colour))
+        predicted = self.render(photo, render_size, flip)
+        if look: predicted = towards(predicted, look)
+        if hints: predicted,colour = with_hints(photo.grey8, predicted*colour, hints),1.
+        return photo.with_colours(enlarge(photo.grey, predicted, colour))
 
 @patch
-def colourise_many(self:Colouriser, photos, progress=True, **options): # as `colourise`; show a bar?
+def colourise_many(self:Colouriser, photos, progress=True, look=None, **options): # as `colourise`; show a bar?
     "Yields (photo, `Photograph`), or (photo, `ColouriseError`) for a bad one, which doesn't stop the rest."
     _options(self.header, **options)
     for p in bar(list(photos), disable=not progress):
-        try: yield p, self.colourise(p, **options)
+        try: yield p, self.colourise(p, look=look, **options)
         except ColouriseError as e: yield p, e

@@ -87,10 +87,10 @@ def test_wheel_and_commands_are_named_as_settled():
 # --- the house ------------------------------------------------------------------------------------------------
 
 GROUND = 'files colour photo modelfile recipe'.split()
-LIGHT = [*GROUND, 'infer', 'batch']             # the wing of the photographs: pip install without an extra is enough
+LIGHT = [*GROUND, 'hints', 'look', 'infer', 'batch']             # the wing of the photographs: pip install without an extra is enough
 LESSONS = 'metrics data unet loss distributed learner train report results widgets pretrain ship bench course'.split()
 ORDER = [*LIGHT, *LESSONS, 'cli']               # as in DESIGN.md: each may import what stands before it
-MAY = {m: ORDER[:n] for n, m in enumerate(ORDER)} | dict(infer=GROUND, batch=[*GROUND, 'infer'])
+MAY = {m: ORDER[:n] for n, m in enumerate(ORDER)} | dict(look=GROUND)
 HEAVY = {'torch', 'torchvision', 'torchmetrics', 'fastai', 'pandas', 'matplotlib', 'scipy'}
 
 def imports(source):
@@ -125,9 +125,9 @@ def crossing(source):
     return sorted(found)
 
 def too_heavy(name, source):
-    "What is too heavy for module `name`: the wing of the photographs never imports it, and cli only within its commands."
+    "What is too heavy for module `name`: the wing of the photographs never imports it, and cli and hints (SciPy) only within functions."
     if name not in [*LIGHT, 'cli']: return []
-    found = {m.split('.')[0] for m, _ in (top_imports if name == 'cli' else imports)(source)} & HEAVY
+    found = {m.split('.')[0] for m, _ in (top_imports if name in ('cli', 'hints') else imports)(source)} & HEAVY
     above = {m for m, _ in ours(top_imports(source))} - {*GROUND} if name == 'cli' else set()
     return sorted(found | above)
 

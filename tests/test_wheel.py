@@ -77,7 +77,7 @@ def test_the_environment_is_mended_when_it_is_broken(installed, monkeypatch, tmp
     conftest.make_environment()
     assert len(made) == 4 and (tmp_path/'stamp').read_text() == stamp and conftest.trouble() == ''
 
-LIGHT = 'files colour photo modelfile recipe infer batch cli'.split()
+LIGHT = 'files colour photo modelfile recipe hints look infer batch cli'.split()
 
 def test_importing_is_light_and_silent(offline, offline_train):
     "Without an extra all of the wing of the photographs can be imported; where PyTorch is there, it is left alone; cli doesn't even load NumPy."
