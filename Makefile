@@ -4,6 +4,7 @@ PRESET ?= sample
 DATA   ?=
 TEST   ?=
 AGAIN  ?=
+BEHIND ?=
 PYTHON ?=
 
 VENV := .venv
@@ -44,8 +45,8 @@ $(VENV)/.dev: pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check $(QUIET) -e '.[dev]'
 	@touch $@ $(VENV)/.course
 
-course: $(VENV)/.course ## run all notebooks in order. PRESET=article DATA=folder TEST=folder AGAIN=1
-	@$(BIN)/colourise-course --preset '$(PRESET)' $(if $(DATA),--data '$(DATA)') $(if $(TEST),--test '$(TEST)') $(if $(AGAIN),--again)
+course: $(VENV)/.course ## run the lessons in order. PRESET=article DATA=folder TEST=folder AGAIN=1; BEHIND=1: nbs/behind, too
+	@$(BIN)/colourise-course --preset '$(PRESET)' $(if $(DATA),--data '$(DATA)') $(if $(TEST),--test '$(TEST)') $(if $(AGAIN),--again) $(if $(BEHIND),--behind)
 
 test: $(VENV)/.dev ## run all notebooks on the preset `test` from scratch, and all other tests, two at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -rs

@@ -135,10 +135,11 @@ def _folder(given, default):
 def colourise_course(
     preset:Preset='sample', data:Data=None, test:Test=None, set:Changes=None,
     again:bool=False, # run all notebooks again, and train all stages anew
+    behind:bool=False, # also run what lies behind the lessons (nbs/behind)
 ):
-    "Run the notebooks of the course in order and keep executed copies."
+    "Run the lessons of the course in order and keep executed copies."
     from colourise.course import run_course
-    run_course(preset, _changes(set, data=data, test=test), again)
+    run_course(preset, _changes(set, data=data, test=test), again, behind)
 
 # %% ../nbs/behind/90_cli.ipynb #11c2fc53
 @command

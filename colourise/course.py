@@ -23,11 +23,12 @@ def course_root() -> Path:
         if (d/'settings.ini').is_file() and any((d/'nbs').glob('*.ipynb')): return d
     raise CourseError("There are no notebooks here: call this in a clone of the course's repository, where nbs/ is.")
 
-def course_notebooks(repo, recipe) -> list[Path]: # top folder of a course; what its notebooks will run
-    "Its notebooks in their order, those of `nbs/behind` among them, but none of a stage that the recipe hasn't."
+def course_notebooks(repo, recipe, behind=False) -> list[Path]: # folder of a course; what will run; `nbs/behind`, too?
+    "Its notebooks in their order, but none of a stage that the recipe hasn't."
     stages = {s.name for s in recipe.stages}
     wanted = lambda p: p.stem.rpartition('_')[2] in stages or not re.search(r'_stage\d+$', p.stem)
-    nbs = [p for d in ('nbs', 'nbs/behind') for p in (repo/d).glob('[!._]*.ipynb') if wanted(p)]
+    folders = ['nbs'] + ['nbs/behind']*behind
+    nbs = [p for d in folders for p in (repo/d).glob('[!._]*.ipynb') if wanted(p)]
     return sorted(nbs, key=lambda p: (p.stem == 'index', not p.name[:2].isdigit(), p.name))
 
 # %% ../nbs/behind/88_course.ipynb #416dbb4b
@@ -129,14 +130,15 @@ _results['summary.json'] = 'the table of stages'
 def run_course(
     preset='sample', # a preset of settings.ini
     changes=(),      # of the recipe, such as 'stage1.epochs=3' or 'data=photographs'
-    again=False      # run all notebooks again, and train all stages anew?
+    again=False,     # run all notebooks again, and train all stages anew?
+    behind=False     # run those behind the lessons, too?
 ):
     "Run the notebooks that are not done, and say how far it is; raises `CourseError` at the first that fails."
     repo = course_root()
     os.environ['COLOURISE_ROOT'] = str(repo) # where places in `changes` are looked for, and where a run writes
     recipe = load_recipe(preset, *changes)
     require('course', 'papermill', 'ipykernel')
-    nbs = course_notebooks(repo, recipe)
+    nbs = course_notebooks(repo, recipe, behind)
     run,package = run_dir(recipe),repo/'colourise' if (repo/'colourise').is_dir() else Path(__file__).parent
     keys,copies,ledger = course_keys(nbs, recipe, package),{p: run/'notebooks'/p.name for p in nbs},run/'course.json'
     facts = dict(again=None, done={}) | read_json(ledger)

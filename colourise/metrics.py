@@ -11,7 +11,6 @@ __all__ = ['lpips_hint', 'delta_e00_map', 'delta_e00', 'grey_picture', 'hue_accu
 import warnings
 from pathlib import Path
 import numpy as np
-from scipy.stats import bootstrap
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from .colour import LUMA, as_rgb, colourfulness, lab_ab
@@ -132,6 +131,7 @@ def paired_interval(
     level=0.95 # of confidence
 ) -> tuple[float, float, float]: # mean of b − a, and the ends of its interval; NaN for a single photograph
     "Mean of the paired differences `b - a` with a percentile bootstrap interval (Efron 1979), the same at each call."
+    from scipy.stats import bootstrap # here, because it takes a while
     d = np.asarray(b, float) - np.asarray(a, float)
     if len(d) < 2: return float(d.mean()), np.nan, np.nan
     means = bootstrap((d,), np.mean, n_resamples=10_000, confidence_level=level, method='percentile', rng=0)

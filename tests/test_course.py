@@ -6,14 +6,14 @@ from conftest import REPO, clean_env, run
 
 def test_every_notebook_runs_from_top_to_bottom():
     shutil.rmtree(REPO/'runs/test', ignore_errors=True)
-    r = run('colourise-course', '--preset', 'test', cwd=REPO, timeout=1800)
+    r = run('colourise-course', '--preset', 'test', '--behind', cwd=REPO, timeout=1800)
     print(r.stdout)                                       # how long each took: pytest -rP shows it
     assert r.returncode == 0, r.stdout[-4000:] + r.stderr[-2000:]
 
 
 # --- tiny courses -------------------------------------------------------------------------------------------------
 
-CALL = "import sys\nfrom colourise.course import run_course\nrun_course('test', sys.argv[2:], sys.argv[1] == 'again')"
+CALL = "import sys\nfrom colourise.course import run_course\nrun_course('test', sys.argv[2:], sys.argv[1] == 'again', behind=True)"
 
 @pytest.fixture
 def course(tmp_path):
@@ -41,6 +41,11 @@ def test_notebooks_behind_run_between_the_lessons_in_their_own_folder(course):
     here = course.resolve()
     assert sorted(p.stem for p in (course/'runs/test/notebooks').iterdir()) == ['00_start', '05_files', '10_lesson', '88_course', 'index'] # one flat folder
     assert (shown(course, '05_files'), shown(course, '10_lesson')) == (f'{here}/nbs/behind', f'{here}/nbs')
+
+def test_a_course_is_its_lessons_unless_all_is_asked_for(course):
+    for name in ('10_lesson', 'behind/05_files', 'index'): write(course, name, '1')
+    ran = lambda *options: [l.split(']')[1].split()[0] for l in run('colourise-course', '--preset', 'test', *options, cwd=course).stdout.splitlines() if l.startswith('[')]
+    assert ran() == ['10_lesson', 'index'] and ran('--behind') == ['05_files', '10_lesson', 'index']
 
 def test_copies_hold_the_notebook_and_its_outputs_and_nothing_else(course):
     cells = '# Title', 'x = 2', 'x**5', '1/0 if __import__("os").path.exists("../fail") else x'

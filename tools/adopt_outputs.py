@@ -23,7 +23,7 @@ def main(folder, *names):
     pairs = [(place[p.name], read_nb(p)) for p in copies if p.name in place]
     pairs = [(p, read_nb(p), copy) for p, copy in pairs]
     bad = [f'{p.relative_to(repo)}: {why}' for p, nb, copy in pairs if (why := refusal(nb, copy))]
-    if bad: sys.exit('Nothing was changed, because of\n  ' + '\n  '.join(bad) + '\nRun make course again.')
+    if bad: sys.exit('Nothing was changed, because of\n  ' + '\n  '.join(bad) + '\nRun make course BEHIND=1 again.')
     for path, nb, copy in pairs:
         for ours, theirs in zip(code_cells(nb), code_cells(copy)): ours['outputs'] = theirs['outputs']
         write_nb(nb, path)
