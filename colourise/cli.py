@@ -99,7 +99,7 @@ def colourise(photos:Photos, Out:Place=None, model:Model=None, device:Device=Non
                    compare, not no_mark, Quiet, Verbose, hint, hints, sheet, same_look)
 
 # %% ../nbs/behind/90_cli.ipynb #157485da
-Preset = _option('article, sample, cpu, warmup or test: a preset of settings.ini', 'NAME')
+Preset = _option('article, sample, cpu or test: a preset of settings.ini', 'NAME')
 Data = _option('photographs to train on: a folder with its subfolders, embedded, div2k-hr, div2k-x2 or div2k-x4', 'DIR')
 Test = _option('photographs that training must never see: a folder, auto or none', 'DIR')
 Changes = _option('a change of the recipe, such as stage1.epochs=3; may be repeated', 'KEY=VALUE', list,

@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['Archive', 'DIV2K', 'DataError', 'PhotoFile', 'show_pairs', 'survey', 'cached', 'pad_batch', 'Augment', 'colour_dls',
-           'PhotoSets', 'photo_sets', 'fetch_div2k']
+           'PhotoSets', 'photo_sets', 'photo_files', 'fetch_div2k']
 
 # %% ../nbs/10_data.ipynb #66532bf3
 import math, os, shutil, warnings, zipfile
 from collections import Counter, namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass,replace
 from functools import partial
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 from .colour import colourfulness, luma
-from .files import (FileError, digest, download, in_threads, out_of_memory, progress, read_json, reason,
+from .files import (FileError, digest, download, in_threads, out_of_memory, place_names, progress, read_json, reason,
                              replacing, root, sweep, write_json)
-from .photo import embedded, find, read, shrink
+from .photo import embedded, find, is_photo, read, shrink
 from .recipe import Recipe
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
@@ -87,11 +87,16 @@ class _Cache:
         return a
 
 # %% ../nbs/10_data.ipynb #e30c55cf
+def _wanted(facts, recipe, sizes):
+    "Those of `sizes` for which a stage wants the photograph, or which no stage has."
+    least,side = {},min(facts['width'], facts['height'])
+    for s in recipe.stages: least[s.size] = min(s.min_side, least.get(s.size, s.min_side))
+    return [s for s in sizes if side >= least.get(s, 0)]
 def _set_aside(facts, recipe, pick=True):
     "Why a photograph with these `facts` is set aside, or None. What stands before the colon is counted."
     if 'error' in facts: return f"damaged: {facts['error']}"
     w,h,c = facts['width'], facts['height'], facts['colourfulness']
-    if pick and min(w, h) < recipe.photos.min_side: return f'too small: {w}×{h} pixels'
+    if pick and min(w, h) < min(s.min_side for s in recipe.stages): return f'too small: {w}×{h} pixels'
     if pick and c < recipe.photos.min_colourfulness: return f'nearly grey: colourfulness {c:.1f}'
 
 def _look(path, cache, sizes, pick):
@@ -107,7 +112,8 @@ def _look(path, cache, sizes, pick):
     else:
         img,(w,h) = photo.rgb8,photo.full_size
         facts |= dict(width=w, height=h, colourfulness=round(colourfulness(shrink(img, _small)), 2))
-        for s in () if _set_aside(facts, cache.recipe, pick) else sizes: cache.keep(img, facts['sha256'], s)
+        if not _set_aside(facts, cache.recipe, pick):
+            for s in _wanted(facts, cache.recipe, sizes) if pick else sizes: cache.keep(img, facts['sha256'], s)
     if facts['sha256']: write_json(at, facts)
     return facts
 
@@ -115,8 +121,9 @@ def _known(path, cache, sizes, pick):
     "Facts about `path`, if they are kept, and with them every shrunken copy that is needed; else None."
     try: facts = read_json(cache.facts(path))
     except (OSError, FileError): return None
-    there = (cache.copy(facts['sha256'], s).exists() for s in sizes)
-    if facts and (_set_aside(facts, cache.recipe, pick) or all(there)): return facts
+    if not facts or _set_aside(facts, cache.recipe, pick): return facts or None
+    needed = _wanted(facts, cache.recipe, sizes) if pick else sizes
+    if all(cache.copy(facts['sha256'], s).exists() for s in needed): return facts
 
 # %% ../nbs/10_data.ipynb #f5b9a433
 def survey(
@@ -221,6 +228,11 @@ class Augment:
 # %% ../nbs/10_data.ipynb #e0fccb1d
 def _load(photos, size, recipe, folder): return pad_batch([cached(p, size, recipe, folder) for p in photos])
 def _as_is(res, b): return res # fastai's `retain` would look for types of its own to restore
+class _Draws(DataLoader):
+    "Draws `n` of its photographs in each epoch."
+    def get_idxs(self): return self.rng.sample(range(len(self.dataset)), self.n)
+    def new(self, dataset=None, cls=None, **kwargs): return super().new(dataset, cls, **dict(n=self.n) | kwargs)
+
 def colour_dls(
     sets,        # a `PhotoSets`
     stage,       # a `Stage`: size, batch and repeats
@@ -230,12 +242,12 @@ def colour_dls(
 ) -> DataLoaders: # of (grey (n,1,size,size), colour (n,3,size,size))
     "Training batches shuffled and augmented, an incomplete last one dropped; validation batches as they are."
     device = default_device() if device is None else torch.device(device)
-    gpu,photos = device.type == 'cuda',sets.train*stage.repeats
+    gpu,photos,n = device.type == 'cuda',sets.train*math.ceil(stage.repeats),round(len(sets.train)*stage.repeats)
     load = partial(_load, size=stage.size, recipe=recipe, folder=folder)
     common = dict(bs=stage.batch, device=device, num_workers=recipe.source.workers if gpu else 0, pin_memory=gpu,
                   create_batch=load, retain=_as_is)
-    full = len(photos) >= stage.batch # otherwise the only batch is an incomplete one
-    train = DataLoader(photos, shuffle=True, drop_last=full, after_batch=Augment(recipe, stage.size), **common)
+    full = n >= stage.batch # otherwise the only batch is an incomplete one
+    train = _Draws(photos, n=max(n, 1), shuffle=True, drop_last=full, after_batch=Augment(recipe, stage.size), **common)
     valid = DataLoader(sets.valid, after_batch=Augment(recipe, stage.size, train=False), **common)
     return DataLoaders(train, valid, path=root(), device=device)
 
@@ -273,24 +285,31 @@ class PhotoSets:
     set_aside: dict[Path, str] # photographs that are not used, with the reason
     source: str                # where the photographs come from
 
+    def for_stage(self, stage, recipe):
+        "The photographs that are large enough for `stage`; the largest of them validate it."
+        side = lambda p: min(p.width, p.height)
+        train,valid = ([p for p in ps if side(p) >= stage.min_side] for ps in (self.train, self.valid))
+        few = set(sorted(valid, key=side, reverse=True)[:recipe.photos.valid_max])
+        if train and valid: return replace(self, train=train, valid=[p for p in valid if p in few])
+        raise DataError(f'Too few photographs are large enough for {stage.name}, to train and to validate with: their '
+                        f'shorter sides must have {stage.min_side} pixels (--set {stage.name}.min_side=…).')
     def counts(self):
         "How many photographs are in each set, and set aside for which reason."
         sets = {'training': self.train, 'validation': self.valid, 'test': self.test, 'fixed faces': self.faces}
         return {k: len(ps) for k,ps in sets.items()} | _tally(self.set_aside)
-    def __repr__(self): return f'{Path(self.source).name}: {_said(self.counts())}'
+    def __repr__(self): return f'{self.source}: {_said(self.counts())}'
     def _repr_markdown_(self):
-        rows = [(f'photographs: {Path(self.source).name}', ''), ('---', '---'), *self.counts().items()]
+        rows = [(f'photographs: {self.source}', ''), ('---', '---'), *self.counts().items()]
         return '\n'.join(f'| {what} | {n} |' for what,n in rows)
 
 # %% ../nbs/10_data.ipynb #39632f0c
 def _paths(source, test=False):
-    "Photographs of `source` (a folder, `embedded`, or the name of a DIV2K set), to train on or to test with."
+    "Photographs of `source` (folders and zip files, `embedded`, or a DIV2K set), to train on or to test with."
     if source == 'embedded':
         return [embedded()[n] for k in (['test'] if test else ['train', 'valid']) for n in _embedded_split[k]]
     which = source.removeprefix('div2k-')
-    folder = source if which == source else fetch_div2k(which, 'valid' if test else 'train')
-    if found := find(folder): return found
-    raise DataError(f"There is no photograph in '{folder}' or its subfolders; give a folder that holds some.")
+    folders = source if which == source else str(fetch_div2k(which, 'valid' if test else 'train'))
+    return [p for folder in folders.split(',') for p in photo_files(folder)]
 
 def _test_paths(source): # the photographs that training must not see
     if source.test not in ('auto', 'none'): return _paths(source.test, test=True)
@@ -321,25 +340,38 @@ def photo_sets(
     if not photos: raise DataError(f'No photograph of {source.data} can be used ({_said(_tally(aside))}).')
     train,valid = ([p for p in photos if p.name in _embedded_split[k]] for k in ('train', 'valid'))
     if not (inside and train and valid): train,valid = _split(photos, recipe)
-    return PhotoSets(train, valid, test, faces, aside, source.data)
+    return PhotoSets(train, valid, test, faces, aside, place_names(source.data))
 
 # %% ../nbs/10_data.ipynb #7ee1cdeb
-def _unzip(path, dest, expected):
-    "Unpack the `expected` photographs of the zip file `path` into a new folder, `dest`, when all are there."
+def _unzip(path, dest, expected=None):
+    "Unpack the photographs of the zip file `path` into a new folder, `dest`: `expected` ones without subfolders, or all."
     temp = dest.with_name(f'.{dest.name}.unpacking')
     shutil.rmtree(temp, ignore_errors=True) # of a call that was killed
     try:
         temp.mkdir(parents=True)
         with zipfile.ZipFile(path) as z:
-            photos = {Path(n).name: n for n in z.namelist() if n.lower().endswith('.png') and '__MACOSX' not in n}
-            if len(photos) != expected:
+            photos = {Path(n).name if expected else n: n for n in z.namelist()
+                      if is_photo(Path(n)) and '__MACOSX' not in n}
+            if expected and len(photos) != expected:
                 raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
-            for name,n in progress(photos.items(), expected, desc='unpacking', disable=expected < _worth_a_bar):
+            for name,n in progress(photos.items(), len(photos), desc='unpacking', disable=len(photos) < _worth_a_bar):
+                if not expected: z.extract(n, temp); continue # which leaves out whatever would lead out of it
                 with z.open(n) as src, open(temp/name, 'wb') as out: shutil.copyfileobj(src, out)
         os.replace(temp, dest)
     except zipfile.BadZipFile as e: raise DataError(f'{path} is damaged ({e}): delete it and try again.') from e
     except OSError as e: raise DataError(f"{path} can't be unpacked to {dest} ({reason(e)}).") from e
     finally: shutil.rmtree(temp, ignore_errors=True)
+
+def photo_files(place) -> list[Path]: # a folder, which may hold zip files, or a zip file
+    "The photographs in `place`; zip files are unpacked once, to `data/unzipped`."
+    def unpacked(z):
+        dest = root()/'data/unzipped'/f'{z.stem}-{digest(f"{z.resolve()}|{z.stat().st_mtime_ns}|{z.stat().st_size}", 12)}'
+        if not dest.is_dir(): _unzip(z, dest)
+        return dest
+    place = Path(place)
+    folders = [place, *map(unpacked, sorted(place.rglob('*.zip')))] if place.is_dir() else [unpacked(place)]
+    if found := [p for f in folders for p in find(f)]: return found
+    raise DataError(f"There is no photograph in '{place}' or its subfolders; give a folder that holds some.")
 
 # %% ../nbs/10_data.ipynb #2ee669f2
 Archive = namedtuple('Archive', 'zip bytes sha256 folder count')

@@ -130,6 +130,7 @@ class SafeLearner(Learner):
 
 # %% ../nbs/behind/48_learner.ipynb #58d68c03
 _short = dict(train_loss='train', valid_loss='valid', delta_e00='ΔE00', delta_e00_grey='grey', colourfulness='CF',
+              hue_accuracy='hue', best_single_hue='one hue', hue_distance='distance', colour_score='score',
               colourfulness_truth='truth', seconds='s')
 
 def history_table(history): # its rows; gives a DataFrame
@@ -137,7 +138,8 @@ def history_table(history): # its rows; gives a DataFrame
     t = pd.DataFrame(history).set_index('epoch')
     t = t[[k for k in t if k == 'valid_loss' or not k.startswith('valid_')]]
     t = t.rename(columns=lambda k: _short.get(k, k.removeprefix('train_')))
-    return t.assign(lr=t.lr.map('{:.1e}'.format)).round({'ΔE00': 2, 'grey': 2, 'CF': 1, 'truth': 1, 's': 1}).round(3)
+    t = t.assign(lr=t.lr.map('{:.1e}'.format)).round({'ΔE00': 2, 'grey': 2, 'CF': 1, 'truth': 1, 's': 1}).round(3)
+    return t.astype(object).where(t.notna(), '') # what wasn't measured in an epoch
 
 class LogEpochs(Callback):
     "Seeds, measures and shows each epoch; a subclass may add columns. A loss that isn't finite ends the fit."
@@ -197,7 +199,7 @@ class KeepEpochs(SkipToEpoch):
         file,            # where the training stands; a `.pt` file
         facts=None,      # plain data that goes into it
         keep_model=None, # called with the learner after an epoch that is the best so far
-        by='valid'       # the best has the lowest validation loss; 'last': each one counts as the best
+        by='valid'       # the best has the lowest validation loss; 'colour': `colour_score`; 'last': each counts as the best
     ): self.file,self.facts,self.keep_model,self.by = Path(file),facts,keep_model,by
     def before_fit(self):
         self._skip_to = 0
@@ -215,8 +217,9 @@ class KeepEpochs(SkipToEpoch):
         with replacing(self.file) as f: torch.save(now, f)
         self._keep_best()
     def _keep_best(self):
-        losses = [r['valid_loss'] for r in self.learn.history]
-        best = self.by == 'last' or losses[-1] == min(losses)
+        by = dict(valid='valid_loss', colour='colour_score').get(self.by, 'epoch')
+        values = [r[by] for r in self.learn.history]
+        best = self.by == 'last' or values[-1] == min(values)
         if best and self.keep_model and is_main(): self.keep_model(self.learn)
 
 # %% ../nbs/behind/48_learner.ipynb #735b3c46

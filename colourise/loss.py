@@ -102,6 +102,7 @@ class Pair:
         return list(zip(self.vgg(self.pred), wanted))
 
 Term = namedtuple('Term', 'name weight function') # as logs call it, its factor, and what makes a number of a `Pair`
+_asking = 'feature', 'gram' # terms that ask the observer
 
 # %% ../nbs/30_loss.ipynb #3d8c1c97
 def loss_terms(
@@ -134,8 +135,9 @@ class FeatureLoss(nn.Module):
     ):
         super().__init__()
         self.terms,self.target_colour,self.origin,self.parts = loss_terms(**weights),target_colour,Path(vgg).name,{}
+        self.asks_vgg = True # set it to False, and the terms that ask the observer pause
         if not self.terms: raise ColouriseError('All terms of the loss have the weight 0: set pixel_weight = 1.')
-        observer = VGGFeatures(vgg, seed) if any(t.name in ('feature', 'gram') for t in self.terms) else None
+        observer = VGGFeatures(vgg, seed) if any(t.name in _asking for t in self.terms) else None
         object.__setattr__(self, 'vgg', observer) # no submodule: in no state_dict, and no optimiser could train it
     @classmethod
     def from_recipe(cls, recipe): # a `Recipe`
@@ -154,6 +156,6 @@ def forward(self:FeatureLoss, pred, target): # (B, 3, H, W) RGB, about [0, 1]
     if self.vgg is not None and self.vgg.mean.device != pred.device: self.vgg.to(pred.device)
     target = target.detach() if self.target_colour == 1 else scale_chroma(target.detach(), self.target_colour)
     pair = Pair(pred, target, self.vgg)
-    parts = {t.name: t.weight*t.function(pair) for t in self.terms}
+    parts = {t.name: t.weight*t.function(pair) for t in self.terms if self.asks_vgg or t.name not in _asking}
     self.parts = {k: v.detach() for k,v in parts.items()}
     return sum(parts.values())

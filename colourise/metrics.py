@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['lpips_hint', 'delta_e00_map', 'delta_e00', 'grey_picture', 'hue_accuracies', 'balanced_hue_accuracy',
-           'best_single_hue', 'hue_distance', 'is_sepia', 'psnr', 'ssim', 'lpips_network', 'lpips', 'measure',
-           'delta_cf', 'score', 'paired_interval', 'verdict']
+           'best_single_hue', 'hue_distance', 'is_sepia', 'hue_figures', 'colour_score', 'psnr', 'ssim',
+           'lpips_network', 'lpips', 'measure', 'delta_cf', 'score', 'paired_interval', 'verdict']
 
 # %% ../nbs/40_metrics.ipynb #d446fbbd
 import warnings
@@ -52,7 +52,8 @@ def hue_accuracies(
 
 def balanced_hue_accuracy(preds, truths) -> float: # pictures, and what they should be; 0 to 1
     "How often the hue is right, each sector of hues counting the same."
-    return float(np.nanmean([*hue_accuracies(preds, truths).values()]))
+    found = [v for v in hue_accuracies(preds, truths).values() if v == v]
+    return float(np.mean(found)) if found else float('nan')
 
 def best_single_hue(truths) -> float: # pictures; 0 to 1
     "Balanced hue accuracy of one tint over everything, of the luckiest hue (in whole degrees)."
@@ -60,7 +61,7 @@ def best_single_hue(truths) -> float: # pictures; 0 to 1
     n = sum(np.bincount(h.astype(int), minlength=360) for h in true) # a tint of d° is right from d-30° to d+30°
     sectors = [n*((np.arange(360) >= lo) & (np.arange(360) < hi)) for lo,hi in _sectors.values()]
     near = [np.convolve(np.r_[s[-_near:], s, s[:_near]], np.ones(2*_near), 'valid')/s.sum() for s in sectors if s.any()]
-    return float(np.mean(near, axis=0).max())
+    return float(np.mean(near, axis=0).max()) if near else float('nan')
 
 def hue_distance(preds, truths) -> float: # pictures, and what they should be
     "Total variation distance between the histograms of predicted and true hues: 0 equally common, 1 none in common."
@@ -71,6 +72,16 @@ def is_sepia(pred, truth) -> bool: # a picture, and what it should be
     shares = [_histogram([x]) for x in (pred, truth)] # 6 neighbouring bins of 36
     one,true = (sum(np.roll(s, k) for k in range(6)).max() > .8 - 1e-9 for s in shares)
     return bool(one and not true or colourfulness(pred) < 10)
+
+def hue_figures(preds, truths) -> dict: # pictures, and what they should be
+    "Balanced hue accuracy, that of the best single hue, and hue distance."
+    return dict(hue_accuracy=balanced_hue_accuracy(preds, truths), best_single_hue=best_single_hue(truths),
+                hue_distance=hue_distance(preds, truths))
+
+def colour_score(row) -> float: # with `delta_e00`, `delta_e00_grey` and `hue_figures`
+    "By which the best epoch of a stage is chosen, the lower the better: ΔE00 in grey's, hues that are missed, hue distance."
+    missed = np.nan_to_num(1 - row['hue_accuracy'], nan=1) # nothing is coloured
+    return float(row['delta_e00']/row['delta_e00_grey'] + missed + row['hue_distance'])
 
 # %% ../nbs/40_metrics.ipynb #c0c76fd8
 def psnr(pred, truth) -> float: # a picture, and what it should be, of the same size

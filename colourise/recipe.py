@@ -27,12 +27,14 @@ def _rule(holds, words):
     return check
 
 def _place(*known, model=False):
-    "A check for one of the names `known`, or for a folder or a model file, whose path becomes absolute."
+    "A check for one of the names `known`, a model file, or folders and zip files, whose paths become absolute."
     what,do = ('model file', 'name a model.safetensors') if model else ('folder', 'give a folder of photographs')
     def check(v, key):
         if v in known: return v
+        if not model and ',' in v: return ','.join(check(part.strip(), key) for part in v.split(','))
         for p in (Path(v).expanduser(), root()/v):
-            if p.is_file() if model else p.is_dir(): return str(p.resolve())
+            if p.is_file() if model else p.is_dir() or p.suffix.lower() == '.zip' and p.is_file():
+                return str(p.resolve())
         raise RecipeError(f"{key}: there is no {what} '{v}'; {do}, or say {' or '.join(known)}.")
     return check
 
@@ -64,11 +66,13 @@ class Stage(Part):
     name: str              # `stage1`, `stage2` …
     size: Positive[int]    # height and width of the training pictures, pixels
     epochs: Positive[int]  # at most this many; a plateau may end the stage earlier
-    repeats: Positive[int] # how often an epoch visits each photograph, each time augmented anew
+    repeats: Positive[float] # how often an epoch visits each photograph, each time augmented anew; 0.5: every other one
     batch: Positive[int]   # photographs in a batch
     lr: Annotated[float|str, _rule(lambda v: v == 'find' or v > 0, "must be positive, or 'find'")] # one-cycle's highest
     lr_span: Annotated[float, _rule(lambda v: v >= 1, 'must be 1 or more')] # first layer group: lr/lr_span, last: lr
     freeze: bool           # keep the backbone as it is?
+    min_side: Positive[int] # photographs with a shorter side don't take part, pixels
+    vgg_from: Below1       # the share of the stage's training after which VGG-16 joins the loss; 0: from the start
 
 # %% ../nbs/behind/04_recipe.ipynb #18c6411a
 _div2k = 'div2k-hr', 'div2k-x2', 'div2k-x4'
@@ -86,7 +90,7 @@ class Photos(Part):
     "Which photographs train, and how they are kept."
     valid_share: Below1            # of the training photographs, validates
     seed: int                      # of every random choice
-    min_side: Positive[int]        # photographs with a shorter side are set aside, pixels
+    valid_max: Positive[int]       # at most so many validate a stage: the largest ones
     min_colourfulness: NotNegative # less colourful ones are set aside, 0 to 255
     cache_zoom: Positive[float]    # short side of a cached photograph, in training sizes
 
@@ -122,7 +126,8 @@ class Training(Part):
     max_lr: Positive[float]        # the finder's choice is not followed beyond this
     patience: Positive[int]        # epochs without gain before a stage stops early
     min_gain: Share                # smallest improvement that counts, of the loss
-    checkpoint_by: _one_of('valid', 'last') # the epoch that is kept: of the lowest validation loss, or the last
+    checkpoint_by: _one_of('valid', 'colour', 'last') # the epoch that is kept: of the lowest validation loss, of the
+                                   # best colours (`colour_score`), or the last
 
 # %% ../nbs/behind/04_recipe.ipynb #f2e40f00
 class Pretrain(Part):

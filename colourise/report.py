@@ -38,14 +38,15 @@ def plot_history(run): # a `StageRun`
     "Curves of a stage, as a matplotlib figure: loss, its terms, ΔE00 and colourfulness."
     h = pd.DataFrame(run.history)
     terms = [k.removeprefix('train_') for k in h if k.startswith('train_') and k != 'train_loss']
-    fig,axs = plt.subplots(1, 4, figsize=(13, 2.9), layout='constrained')
+    fig,axs = plt.subplots(1, 5, figsize=(15, 2.9), layout='constrained')
     def line(i, y, name, c, ls='-'): axs[i].plot(h.epoch, h[y], color=c, ls=ls, label=name, marker='.', lw=1.2)
     for kind,c in (('train', 'C0'), ('valid', 'C1')):
         line(0, f'{kind}_loss', kind, c)
         for t,ls in zip(terms, ('-', '--', ':', '-.', (0, (5, 5)))): line(1, f'{kind}_{t}', f'{kind} {t}', c, ls)
     line(2, 'delta_e00', 'prediction', 'C1'); line(2, 'delta_e00_grey', 'grey baseline', 'grey', '--')
     line(3, 'colourfulness', 'prediction', 'C1'); line(3, 'colourfulness_truth', 'truth', 'C2', '--')
-    titles = 'loss', 'its terms (weighted)', 'ΔE00, validation', 'colourfulness, validation'
+    line(4, 'hue_accuracy', 'prediction', 'C1'); line(4, 'best_single_hue', 'best single hue', 'grey', '--')
+    titles = 'loss', 'its terms (weighted)', 'ΔE00, validation', 'colourfulness, validation', 'hue accuracy, validation'
     for i,(ax,title) in enumerate(zip(axs, titles)):
         ax.set(title=title, xlabel='epoch', **(dict(yscale='log') if i == 1 else dict(ylim=(0, None))))
         ax.legend(**(dict(fontsize=6, ncols=2, framealpha=0.5) if i == 1 else dict(fontsize=7)))
@@ -110,11 +111,12 @@ def full_size(
 # %% ../nbs/behind/55_report.ipynb #34ca59aa
 def stage_report(run) -> Markdown: # of a `StageRun` that is trained
     "What a stage improved, and what it didn't."
-    r,first,last = run.info['row'],run.history[0],run.history[-1]
+    r,last = run.info['row'],run.history[-1]
+    first = next(row for row in run.history if row.keys() == last.keys()) # VGG-16 may have joined the loss later
     share = 100*r['delta_e00_train']/r['delta_e00_train_grey']
     gain = lambda k: f'{first[k]:.3f} → {last[k]:.3f} ({100*(last[k]/first[k]-1):+.0f} %)'
     versus = lambda k: 'below' if r[k] < r[f'{k}_grey'] else 'not below'
-    words = dict(most=run.epochs, valid=len(run.sets.valid), body='frozen' if r['frozen'] else 'unfrozen', share=share,
+    words = dict(since=first['epoch'], most=run.epochs, valid=len(run.sets.valid), body='frozen' if r['frozen'] else 'unfrozen', share=share,
                  early='It stopped early: both losses had reached a plateau. '*run.info['stopped_early'],
                  train_gain=gain('train_loss'), valid_gain=gain('valid_loss'),
                  train_versus=versus('delta_e00_train'), valid_versus=versus('delta_e00'))
@@ -134,24 +136,25 @@ def beside_article(run) -> Markdown: # of a `StageRun`
     numbers = {'size, px': 'size', 'epochs, at most': 'epochs', 'batch': 'batch', 'backbone frozen': 'freeze'}
     rows = [[t, _cell(getattr(its, k)), _cell(getattr(mine, k))] for t,k in numbers.items()]
     return _table(['', 'article', 'this run'], *rows,
-                  ['photographs × visits an epoch', '720 × 1', f'{len(run.sets.train)} × {mine.repeats}'],
+                  ['photographs × visits an epoch', '720 × 1', f'{len(run.sets.train):,} × {mine.repeats:g}'],
                   ['backbone', 'ImageNet', f'{run.body} weights'], ['hardware', 'Tesla K80', device_name(run.device)],
                   ['network of the loss', 'VGG-16, ImageNet', f'VGG-16, {vgg} weights'])
 
 def since_before(run) -> Markdown: # of a `StageRun` that is trained
     "How a stage's numbers differ from those of the stage before; for the first, from those of grey photographs."
     now = run.info['row']
-    grey = dict(delta_e00_train=now['delta_e00_train_grey'], delta_e00=now['delta_e00_grey'], colourfulness=0)
+    grey = dict(delta_e00_train=now['delta_e00_train_grey'], delta_e00=now['delta_e00_grey'], colourfulness=0, hue_accuracy=0)
     then,name = (read_json(run.before/'stage.json')['row'], run.before.name) if run.before else (grey, 'left grey')
     keys = dict(delta_e00_train='ΔE00, training photographs', delta_e00='ΔE00, validation',
-                colourfulness='colourfulness, validation')
+                colourfulness='colourfulness, validation', hue_accuracy='balanced hue accuracy, validation')
     rows = [[t, f'{then[k]:.2f}', f'{now[k]:.2f}', f'{now[k]-then[k]:+.2f}'] for k,t in keys.items()]
     return _table(['', name, run.stage.name, 'change'], *rows)
 
 # %% ../nbs/behind/55_report.ipynb #1cc039bf
 _facts = dict(delta_e00='ΔE00, validation', delta_e00_grey='ΔE00 of grey, validation',
               delta_e00_train='ΔE00, training', delta_e00_train_grey='ΔE00 of grey, training',
-              colourfulness_truth='colourfulness of the truth', lr='learning rate')
+              colourfulness_truth='colourfulness of the truth', lr='learning rate',
+              hue_accuracy='balanced hue accuracy', best_single_hue='that of the best single hue')
 
 def stage_table(path) -> str: # of a summary.json
     "The table of stages as plain text, a column for each stage and a line for each fact; empty if there is none."

@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, chunked, patch
 from . import __version__
-from .files import count, digest, read_json, replacing, shown, sweep, write_json
+from .files import count, digest, place_names, read_json, replacing, shown, sweep, write_json
 from .colour import chroma, lab_chroma, within_gamut
 from .modelfile import model_name, read_header
 from .recipe import infer_defaults, run_dir
-from .metrics import score, verdict
+from .metrics import colour_score, hue_figures, score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
 from .loss import FeatureLoss
@@ -63,7 +63,7 @@ class StageRun:
         self.position,self.file,i = self.dir/'resume.pt',self.dir/'model.safetensors',recipe.stages.index(self.stage)
         self.before = self.out/recipe.stages[i-1].name if i else None # folder of the stage that this one starts from
         if self.before: require_trained([self.before])
-        self.sets = sets or main_first(lambda: photo_sets(recipe))
+        self.sets = (sets or main_first(lambda: photo_sets(recipe))).for_stage(self.stage, recipe)
         self.info,self.fingerprint = from_main(lambda: read_json(self.dir/'stage.json')),self._fingerprint()
         again = os.environ.get('COLOURISE_AGAIN') # what names one wish to train anew; a stage remembers its own
         self.again = again if again and self.info.get('again') != again else None
@@ -139,7 +139,14 @@ def require_trained(stages) -> None: # `StageRun`s, or their folders
 class _StageLog(LogEpochs):
     "Adds the colour metrics of the validation photographs, and writes history.csv."
     def look(self): return _small(self.pred.detach().float().clamp(0, 1)).cpu(), _small(self.y).cpu()
-    def columns(self, looked): return {k: float(v) for k,v in score(*map(torch.cat, zip(*looked))).mean().items()}
+    def columns(self, looked):
+        preds,truths = map(torch.cat, zip(*looked))
+        row = {k: float(v) for k,v in score(preds, truths).mean().items()} | hue_figures(preds, truths)
+        return row | dict(colour_score=colour_score(row))
+    def before_train(self): # VGG-16 joins the loss in the epoch that the recipe says; validation always asks it
+        super().before_train()
+        self.loss_func.asks_vgg = self.epoch >= self.learn.stage_run.stage.vgg_from*self.n_epoch
+    def before_validate(self): self.loss_func.asks_vgg = True
     def show(self):
         table = pd.DataFrame(self.learn.history)
         with replacing(self.learn.stage_run.dir/'history.csv') as f: table.to_csv(f, index=False)
@@ -209,7 +216,7 @@ def _max_chroma(photos, size, recipe):
 def _public(x): # plain data without the paths of somebody's machine
     if isinstance(x, dict): return {k: _public(v) for k,v in x.items()}
     if isinstance(x, (list, tuple)): return [_public(v) for v in x]
-    return Path(x).name if isinstance(x, str) and Path(x).is_absolute() else x
+    return place_names(x) if isinstance(x, str) and Path(x).is_absolute() else x
 
 @patch
 def _keep_model(self:StageRun, learn): # write the model that `learn` has come to, with what there is to say about it
@@ -239,7 +246,8 @@ def finish(self:StageRun, learn):
 def _row(self:StageRun, model, history): # this stage's row in the table of stages
     some,epoch = self.sets.train[:100],read_header(self.file)['epoch'] # more photographs would take longer
     train,best = score_photos(model, some, self.stage.size, self.recipe, self.device).mean(),history[epoch-1]
-    shared = 'train_loss', 'valid_loss', 'delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth'
+    shared = ('train_loss', 'valid_loss', 'delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth',
+              'hue_accuracy', 'best_single_hue', 'hue_distance')
     return dict(stage=self.stage.name, size=self.stage.size, frozen=self.stage.freeze, epochs=len(history),
                 best_epoch=epoch, seconds=sum(r['seconds'] for r in history), lr=self.info['lr'],
                 delta_e00_train=float(train.delta_e00), delta_e00_train_grey=float(train.delta_e00_grey),

@@ -135,11 +135,11 @@ def test_table_of_stages(course):
                  ['Look', 'in', 'runs/test:']): assert line in lines
 
 @pytest.mark.parametrize('name, options, part', [
-    ('colourise-course', ['--preset', 'smaple'], 'choose one of article, sample, cpu, warmup, test'),
+    ('colourise-course', ['--preset', 'smaple'], 'choose one of article, sample, cpu, test'),
     ('colourise-course', ['--preset', 'test', '--data', 'no/such'], "no folder 'no/such'"),
     ('colourise-course', ['--preset', 'test', '--test', 'no/such'], "no folder 'no/such'"),
     ('colourise-train', ['--preset', 'test', '--data', 'no/such'], "no folder 'no/such'"),
-    ('colourise-train', ['--preset', 'smaple'], 'choose one of article, sample, cpu, warmup, test'),
+    ('colourise-train', ['--preset', 'smaple'], 'choose one of article, sample, cpu, test'),
     ('colourise-train', ['--set', 'stage1.epoch=3'], "did you mean 'epochs'"),
     ('colourise-train', ['--set', 'stage9.epochs=3'], "no stage 'stage9'"),
     ('colourise-train', ['--set', 'stage1.epochs=0'], 'must be positive'),
