@@ -63,7 +63,8 @@ class StageRun:
         self.position,self.file,i = self.dir/'resume.pt',self.dir/'model.safetensors',recipe.stages.index(self.stage)
         self.before = self.out/recipe.stages[i-1].name if i else None # folder of the stage that this one starts from
         if self.before: require_trained([self.before])
-        self.sets = (sets or main_first(lambda: photo_sets(recipe))).for_stage(self.stage, recipe)
+        self.whole = sets or main_first(lambda: photo_sets(recipe)) # the photographs of the run
+        self.sets = self.whole.for_stage(self.stage, recipe)        # those of this stage
         self.info,self.fingerprint = from_main(lambda: read_json(self.dir/'stage.json')),self._fingerprint()
         again = os.environ.get('COLOURISE_AGAIN') # what names one wish to train anew; a stage remembers its own
         self.again = again if again and self.info.get('again') != again else None
@@ -222,7 +223,7 @@ def _public(x): # plain data without the paths of somebody's machine
 def _keep_model(self:StageRun, learn): # write the model that `learn` has come to, with what there is to say about it
     if 'max_chroma' not in self.info: self.note(max_chroma=_max_chroma(self.sets.train, self.stage.size, self.recipe))
     recipe,last = _public(self.recipe.as_dict()),learn.history[-1]
-    data = dict(source=recipe['source']['data'], train=len(self.sets.train), valid=len(self.sets.valid))
+    data = dict(source=recipe['source']['data'], train=len(self.whole.train), valid=len(self.whole.valid))
     save_model(unwrapped(learn.model), self.file, epoch=last['epoch'], recipe=recipe, stage=self.stage.name, data=data,
                vgg=learn.loss_func.origin, max_chroma=self.info['max_chroma'],
                metrics={k: v for k,v in last.items() if k != 'seconds'})
@@ -248,7 +249,8 @@ def _row(self:StageRun, model, history): # this stage's row in the table of stag
     train,best = score_photos(model, some, self.stage.size, self.recipe, self.device).mean(),history[epoch-1]
     shared = ('train_loss', 'valid_loss', 'delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth',
               'hue_accuracy', 'best_single_hue', 'hue_distance')
-    return dict(stage=self.stage.name, size=self.stage.size, frozen=self.stage.freeze, epochs=len(history),
+    return dict(stage=self.stage.name, size=self.stage.size, photographs=len(self.sets.train),
+                seen=round(len(self.sets.train)*self.stage.repeats)*len(history), frozen=self.stage.freeze, epochs=len(history),
                 best_epoch=epoch, seconds=sum(r['seconds'] for r in history), lr=self.info['lr'],
                 delta_e00_train=float(train.delta_e00), delta_e00_train_grey=float(train.delta_e00_grey),
                 ) | {k: best[k] for k in shared}
