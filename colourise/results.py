@@ -23,7 +23,8 @@ from .infer import render_shape
 from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_map,hue_distance,is_sepia,
     lpips_hint,lpips_network,measure,paired_interval,verdict)
 from .modelfile import trained_size
-from .photo import PhotoError,embedded,find,jpeg,read,shrink
+from .data import DataError,photo_files
+from .photo import PhotoError,embedded,jpeg,read,shrink
 from .recipe import run_dir
 from .report import picture_grid
 
@@ -222,8 +223,8 @@ def write_results(
 
 # %% ../nbs/71_results.ipynb #fa25b091
 def _found(folder): # photographs, at least one
-    if paths := find(Path(folder).expanduser()): return paths
-    raise ResultsError(f'There is no photograph in {folder}.')
+    try: return photo_files(Path(folder).expanduser())
+    except DataError: raise ResultsError(f'There is no photograph in {folder}.') from None
 def chroma_of(folder=None): # of photographs, searched with its subfolders; the embedded photographs if None
     "The mean chroma of at most 200 photographs, spread evenly over a folder; more would change little."
     paths = _found(folder) if folder else list(embedded().values())
@@ -240,7 +241,8 @@ def evaluate_folder(
 ) -> pd.DataFrame:    # from `evaluate`
     "Measure a model on a folder of photographs and write photographs.csv, metrics.json, report.html and the galleries."
     folder,r,tint = Path(folder).expanduser(),render_size or trained_size(colouriser.header),chroma_of(train)
-    photos = {p.relative_to(folder).as_posix(): p for p in _found(folder)}
+    name = lambda p: p.relative_to(folder).as_posix() if p.is_relative_to(folder) else p.name # of a zip file
+    photos = {name(p): p for p in _found(folder)}
     results = Results(photos, dict(model=colouriser), side, r, flip)
     table = evaluate(results, tint, lpips_network())
     facts = (f"{colouriser.name} on {count(len(table), 'photograph')}, predicted at a render size of {r}, measured at "
