@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from .files import download, root, shown
-from .modelfile import ModelError, read_model, unpack, write_model
+from .modelfile import ModelError, find_model, read_model, unpack, write_model
+from .recipe import infer_defaults
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
     from fastai.layers import NormType
@@ -63,7 +64,8 @@ def imagenet_at_hand(name): # 'resnet34', 'vgg16' or 'vgg16_bn'
 
 def fetch_weights(
     name,             # 'resnet34' (the backbone), or 'vgg16_bn' or 'vgg16' (the network of the loss)
-    source='imagenet' # 'imagenet' (torchvision's), 'random', or a `.pth` or `.safetensors` file (of either VGG-16)
+    source='imagenet' # 'imagenet' (torchvision's), 'random', 'shipped' (the body of the model in the package), or a
+                      # `.pth` or `.safetensors` file (of either VGG-16)
 ) -> dict|None:       # tensors by torchvision's names, without the classifier; None for 'random'
     "Weights of a torchvision network; never a random start unless 'random' was asked for."
     if source == 'random': return None
@@ -73,6 +75,7 @@ def fetch_weights(
         path = imagenet_at_hand(name) or root()/'models'/Path(url).name
         hint = f', name a file of weights for {name} (`{key} = FILE`), or say `{key} = random`'
         download(url, path, sha256=path.stem.rpartition('-')[2], hint=hint)
+    elif source == 'shipped': path = find_model(default=infer_defaults().model)
     else: path = next((p for p in (Path(source).expanduser(), root()/source) if p.is_file()), None)
     if path: return _select(_read_weights(path), name, path)
     raise ModelError(f"There is no file '{source}' ({key}): name a `.pth` or `.safetensors` file, imagenet or random.")

@@ -1,5 +1,5 @@
 """The scripts that keep README.md and the notebooks' outputs up to date."""
-import base64, shutil
+import base64, json, shutil
 import pytest
 from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
 from conftest import REPO, run
@@ -68,6 +68,16 @@ def test_outputs_are_adopted_and_prose_stays(project, executed):
     assert r.returncode == 0, r.stderr
     title, cell = read_nb(project/'nbs/01_one.ipynb').cells
     assert title.source == '# New title' and cell.outputs[0].data['text/plain'] == 'two' and cell.execution_count is None
+
+def test_adopted_notebooks_say_of_which_run_they_are(project, executed):
+    (project/'runs').rename(project/'notebooks')
+    stages = [dict(device='2 CPU threads'), dict(device='2 CPU threads')]
+    (project/'summary.json').write_text(json.dumps(dict(run='0123abcd', preset='cpu', stages=stages)))
+    assert run('python', 'tools/adopt_outputs.py', 'notebooks', cwd=project).returncode == 0
+    for _ in range(2): # it stays when notebooks are cleaned
+        nb = read_nb(project/'nbs/02_two.ipynb')
+        assert nb.metadata['colourise'] == dict(run='0123abcd', preset='cpu', device='2 CPU threads')
+        assert run('nbdev-clean', '--fname', 'nbs/02_two.ipynb', cwd=project).returncode == 0
 
 @pytest.mark.parametrize('cell, why', [
     (code('1+2', output(text_plain='3')), 'its code is not what was run'), (code('1+1', count=None), 'it was not run to its end'),
