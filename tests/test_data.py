@@ -444,3 +444,48 @@ def test_an_epoch_visits_each_photograph_the_same_number_of_times(tmp_path, reci
     few = r.override('stage1.batch=100')                               # more than there are: the only batch is kept
     (g,c), = colour_dls(sets, few.stage('stage1'), few, device='cpu').train
     assert len(c) == 18
+
+def test_folders_and_zip_files_make_one_set(tmp_path, course, recipe):
+    for i in range(3): save(tmp_path/'a'/f'{i}.png', i)
+    (tmp_path/'b').mkdir()
+    (tmp_path/'b/more.zip').write_bytes(zipped({'one/0.png': png(7), 'two/0.png': png(8), 'readme.txt': b'?', '../out.png': png(9)}))
+    (tmp_path/'c.zip').write_bytes(zipped({'0.png': png(10)}))
+    r = recipe.override(f"data={tmp_path/'a'}, {tmp_path/'b'},{tmp_path/'c.zip'}")
+    sets = photo_sets(r, [32])
+    assert len(sets.train + sets.valid) == 7 and sets.source == 'a, b, c.zip'
+    unzipped = everything(course/'data/unzipped')
+    assert sum(n.endswith('.png') for n in unzipped) == 4 and not (tmp_path/'out.png').exists() and not any('readme' in n for n in unzipped)
+    shutil.rmtree(tmp_path/'a'); (tmp_path/'a').mkdir()                 # what is unpacked already isn't unpacked again
+    (course/'data/unzipped/marker').touch()
+    assert len(photo_sets(r.override(f"data={tmp_path/'b'}"), [32]).train) == 2 and (course/'data/unzipped/marker').exists()
+
+def test_a_damaged_zip_of_photographs_says_so(tmp_path, recipe):
+    (tmp_path/'p.zip').write_bytes(GOOD[:-40])
+    with pytest.raises(DataError, match='p.zip is damaged'): photo_sets(recipe.override(f"data={tmp_path/'p.zip'}"), [32])
+
+def test_each_stage_takes_the_photographs_that_are_large_enough(tmp_path, course, recipe):
+    for i in range(12): save(tmp_path/'photos'/f'small-{i}.png', i, (80, 70))
+    for i in range(12): save(tmp_path/'photos'/f'large-{i}.png', 50+i, (200, 140))
+    r = recipe.override(f"data={tmp_path/'photos'}", 'valid_share=0.5', 'valid_max=3', 'stage4.size=128', 'stage4.min_side=128', 'stage5.min_side=1000')
+    sets = photo_sets(r)
+    assert len(sets.train + sets.valid) == 24
+    first,fourth = (sets.for_stage(r.stage(n), r) for n in (1, 4))
+    assert first.train == sets.train and len(first.valid) == 3 and {p.name[:5] for p in first.valid} == {'large'} # the largest validate
+    assert {p.name[:5] for p in fourth.train + fourth.valid} == {'large'} and fourth.for_stage(r.stage(4), r) == fourth
+    kept = {p.name.split('-')[0] for p in (course/'data/cache/128').iterdir()}  # of the small ones no copy for a stage that doesn't want them
+    assert kept == {p.sha256[:32] for p in sets.train + sets.valid if p.name.startswith('large')} | {p.sha256[:32] for p in sets.faces}
+    with pytest.raises(DataError, match='large enough for stage5.*1000 pixels'): sets.for_stage(r.stage(5), r)
+
+@pytest.mark.parametrize('repeats,most', [(.25, 1), (1, 1), (2.5, 3)])
+def test_an_epoch_may_draw_some_of_the_photographs(tmp_path, recipe, monkeypatch, repeats, most):
+    for i in range(21): save(tmp_path/f'{i}.png', i)
+    r = recipe.override(f'data={tmp_path}', 'stage1.batch=5', f'stage1.repeats={repeats}', 'stage1.size=32')
+    sets,seen,real = photo_sets(r, [32]),[],data.cached
+    monkeypatch.setattr(data, 'cached', lambda p, *args: seen.append(p.name) or real(p, *args))
+    dls = colour_dls(sets, r.stage('stage1'), r, device='cpu')
+    epochs = []
+    for s in (1, 2, 1): seen.clear(); seeded(dls, s); epochs.append(list(seen))
+    assert [len(e) for e in epochs] == [round(len(sets.train)*repeats)//5*5]*3
+    assert max(map(epochs[0].count, epochs[0])) == most
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert len(list(dls.train.new(bs=1))) == round(len(sets.train)*repeats) # smaller batches, no more photographs
