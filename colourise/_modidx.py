@@ -276,6 +276,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'colourise.learner.TrainError': ('behind/learner.html#trainerror', 'colourise/learner.py'),
                                    'colourise.learner._Finder': ('behind/learner.html#_finder', 'colourise/learner.py'),
                                    'colourise.learner._Finder.after_fit': ('behind/learner.html#_finder.after_fit', 'colourise/learner.py'),
+                                   'colourise.learner._adam_step': ('behind/learner.html#_adam_step', 'colourise/learner.py'),
+                                   'colourise.learner.adam': ('behind/learner.html#adam', 'colourise/learner.py'),
                                    'colourise.learner.device_callbacks': ('behind/learner.html#device_callbacks', 'colourise/learner.py'),
                                    'colourise.learner.device_name': ('behind/learner.html#device_name', 'colourise/learner.py'),
                                    'colourise.learner.history_table': ('behind/learner.html#history_table', 'colourise/learner.py'),

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TrainError', 'seed_epoch', 'precision', 'BatchLayout', 'CPUPrecision', 'device_callbacks', 'keep_memory',
-           'device_name', 'SafeLearner', 'history_table', 'LogEpochs', 'read_position', 'KeepEpochs', 'StopOnPlateau']
+           'device_name', 'adam', 'SafeLearner', 'history_table', 'LogEpochs', 'read_position', 'KeepEpochs',
+           'StopOnPlateau']
 
 # %% ../nbs/behind/48_learner.ipynb #a03cf601
 import ctypes, random, time, numpy as np, pandas as pd, torch
@@ -14,7 +15,8 @@ from IPython.display import display
 from .files import ColouriseError, count, digest, out_of_memory, progress, reason, replacing, shown
 from .unet import channels_last
 from .distributed import gathered, is_main, rank, unwrapped, world
-from fastai.basics import Learner, SkipToEpoch, to_device, to_float # after ours, which silence fastai's warnings
+from torch.optim.adamw import adamw
+from fastai.basics import Adam, Learner, Optimizer, SkipToEpoch, to_device, to_float # after ours, which silence warnings
 from fastai.callback.all import (AMPMode, Callback, CancelFitException, ChannelsLast, GradientAccumulation, LRFinder,
                                  MixedPrecision, ParamScheduler, valley)
 
@@ -75,6 +77,19 @@ def device_name(device) -> str: # a torch.device
     name = count(torch.get_num_threads(), 'CPU thread') if device.type == 'cpu' else device.type
     if device.type == 'cuda': name = torch.cuda.get_device_name(device)
     return f'{world()} × {name}' if world() > 1 else name
+
+# %% ../nbs/behind/48_learner.ipynb #fuadam02
+def _adam_step(p, lr, mom, sqr_mom, eps, wd, do_wd=True, step=0, grad_avg=None, sqr_avg=None, **kwargs):
+    alike = lambda x: x if x.stride() == p.stride() else torch.empty_like(p).copy_(x) # the kernel sees memory alone
+    mean,square = (torch.zeros_like(p) if a is None else alike(a) for a in (grad_avg, sqr_avg))
+    adamw([p.data], [alike(p.grad)], [mean], [square], [], [torch.tensor(float(step))], fused=True, amsgrad=False,
+          beta1=mom, beta2=sqr_mom, lr=lr, weight_decay=wd*do_wd, eps=eps, maximize=False)
+    return dict(step=step+1, grad_avg=mean, sqr_avg=square)
+
+def adam(device): # torch.device; what a `Learner` calls `opt_func`
+    "fastai's Adam with decoupled weight decay (Loshchilov and Hutter 2017); on a CPU in one walk through memory."
+    if device.type != 'cpu': return Adam
+    return lambda params, lr, wd=.01: Optimizer(params, [_adam_step], lr=lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=wd)
 
 # %% ../nbs/behind/48_learner.ipynb #15b1c1b5
 class _Finder(LRFinder):

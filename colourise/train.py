@@ -21,7 +21,7 @@ from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
 from .loss import FeatureLoss
 from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
-from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, device_callbacks,
+from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, adam, device_callbacks,
                                device_name, history_table, keep_memory, precision, read_position, seed_epoch)
 from fastai.basics import default_device
 from IPython.display import display
@@ -193,7 +193,7 @@ def learner(self:StageRun) -> StageLearner:
            KeepEpochs(self.position, keep_model=self._keep_model, by=t.checkpoint_by),
            *device_callbacks(self.device, t.cpu_precision), *together(self.device)]
     learn = StageLearner(dls, model.train(), loss_func=FeatureLoss.from_recipe(r), splitter=unet_groups,
-                         wd=t.weight_decay, cbs=cbs)
+                         opt_func=adam(self.device), wd=t.weight_decay, cbs=cbs)
     learn.stage_run = self
     return learn
 
