@@ -64,6 +64,17 @@ def dead_links(text, folder):
     local = [l.split('#')[0] for l in (a or b for a, b in links) if not re.match(r'[a-z]+:|#', l)]
     return [l for l in local if not (folder/l).exists()]
 
+def test_all_outputs_of_training_are_of_one_run():
+    told = {p.stem: read_nb(p).metadata.get('colourise') for p in NOTEBOOKS}
+    shows = [n for n in told if re.match(r'6\d_', n) or n in ('71_results', '87_ship', 'index')]
+    assert len(shows) == 9 and [n for n in shows if not told[n]] == []
+    runs = {n: (m['run'], m['preset'], m['device']) for n, m in told.items() if n in shows}
+    assert len(set(runs.values())) == 1, runs
+    run, preset, device = runs['index']
+    card = (REPO/'colourise/model-card.md').read_text(encoding='utf-8')
+    assert f'{run}, by the recipe `{preset}`' in card and device in card
+    assert f'| {run} |' in (REPO/'README.md').read_text(encoding='utf-8') # in its table of runs
+
 def test_readme_names_every_notebook():
     text = (REPO/'README.md').read_text(encoding='utf-8')
     assert [p.name for p in NOTEBOOKS if p.stem != 'index' and p.relative_to(REPO).as_posix() not in text] == []
