@@ -50,6 +50,7 @@ def _provider(device):
     hint = hints.get(kind, 'there are cpu, cuda, cuda:1 and mps')
     raise InferError(f"The device '{device}' can't be used here ({hint}); leave it out, for the CPU.")
 
+# %% ../nbs/75_infer.ipynb #6369bfa6
 def _session(state, provider, quick):
     "The network in ONNX Runtime; raises its errors if `state` isn't what the graph wants."
     options,level = ort.SessionOptions(), ort.GraphOptimizationLevel
@@ -78,6 +79,7 @@ def _number(header, key, default, most):
     if isinstance(n, (int, float)) and 0 < n <= most: return float(n)
     raise ModelError(f'The header of the model says {key} = {n!r:.20}, not a number from 0 to {most}: copy it again.')
 
+# %% ../nbs/75_infer.ipynb #969f4470
 class Colouriser:
     "A trained network that colours photographs, on ONNX Runtime."
     def __init__(self,
@@ -124,6 +126,7 @@ def _options(header, render_size=None, flip=None, colour=1.):
 @patch(as_prop=True)
 def render_size(self:Colouriser): "The default render size, pixels."; return _options(self.header)[0]
 
+# %% ../nbs/75_infer.ipynb #b1c36e5e
 def render_shape(w, h, size): # width and height of a photograph; render size: side of a square of equal area, pixels
     "The area of `size`×`size` with the photograph's own aspect ratio."
     k = min(size/(w*h)**.5, max(1, _smallest/min(w, h))) # never enlarged, but for the tiny
@@ -189,6 +192,7 @@ def colourise(self:Colouriser,
         if hints: predicted,colour = with_hints(photo.grey8, predicted*colour, hints),1.
         return photo.with_colours(enlarge(photo.grey, predicted, colour))
 
+# %% ../nbs/75_infer.ipynb #6c42f6ae
 @patch
 def colourise_many(self:Colouriser, photos, progress=True, look=None, **options): # as `colourise`; show a bar?
     "Yields (photo, `Photograph`), or (photo, `ColouriseError`) for a bad one, which doesn't stop the rest."

@@ -39,6 +39,8 @@ def _hues(x): # hue in degrees and C*ab of each pixel of a picture
 def _histogram(xs): # shares of the hues among the coloured pixels of pictures, all together
     n = sum(np.histogram(h[c >= _faint], 36, (0, 360))[0] for h,c in map(_hues, xs))
     return n/max(n.sum(), 1)
+
+# %% ../nbs/40_metrics.ipynb #f399dd18
 def hue_accuracies(
     preds, truths # pictures, and what they should be
 ) -> dict: # sector → share, 0 to 1; NaN if the truths have nothing of that sector
@@ -50,6 +52,7 @@ def hue_accuracies(
         right,of = right + [hit[w].sum() for w in within],of + [w.sum() for w in within]
     with np.errstate(invalid='ignore'): return dict(zip(_sectors, (right/of).tolist()))
 
+# %% ../nbs/40_metrics.ipynb #439929e1
 def balanced_hue_accuracy(preds, truths) -> float: # pictures, and what they should be; 0 to 1
     "How often the hue is right, each sector of hues counting the same."
     found = [v for v in hue_accuracies(preds, truths).values() if v == v]
@@ -63,6 +66,7 @@ def best_single_hue(truths) -> float: # pictures; 0 to 1
     near = [np.convolve(np.r_[s[-_near:], s, s[:_near]], np.ones(2*_near), 'valid')/s.sum() for s in sectors if s.any()]
     return float(np.mean(near, axis=0).max()) if near else float('nan')
 
+# %% ../nbs/40_metrics.ipynb #59e1952e
 def hue_distance(preds, truths) -> float: # pictures, and what they should be
     "Total variation distance between the histograms of predicted and true hues: 0 equally common, 1 none in common."
     return float(np.abs(_histogram(preds) - _histogram(truths)).sum()/2)
@@ -78,6 +82,7 @@ def hue_figures(preds, truths) -> dict: # pictures, and what they should be
     return dict(hue_accuracy=balanced_hue_accuracy(preds, truths), best_single_hue=best_single_hue(truths),
                 hue_distance=hue_distance(preds, truths))
 
+# %% ../nbs/40_metrics.ipynb #393b2b55
 def colour_score(row) -> float: # with `delta_e00`, `delta_e00_grey` and `hue_figures`
     "By which the best epoch of a stage is chosen, the lower the better: ΔE00 in grey's, hues that are missed, hue distance."
     missed = np.nan_to_num(1 - row['hue_accuracy'], nan=1) # nothing is coloured
@@ -95,6 +100,7 @@ def ssim(pred, truth) -> float: # a picture, and what it should be, of the same 
     window = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     return float(structural_similarity(a, b, data_range=1, channel_axis=2, **window))
 
+# %% ../nbs/40_metrics.ipynb #26d47f59
 def lpips_network():
     "The network of LPIPS v0.1 (AlexNet), or None where its weights aren't in torch.hub's cache; nothing is downloaded."
     import torch
@@ -107,6 +113,7 @@ def lpips_network():
 lpips_hint = ("LPIPS is not available: it needs AlexNet's weights, which  python -c \"import torchvision; "
               "torchvision.models.alexnet(weights='DEFAULT')\"  fetches.")
 
+# %% ../nbs/40_metrics.ipynb #67b56a15
 def lpips(pred, truth, network) -> float: # a picture, and what it should be, of the same size; from `lpips_network`
     "Learned perceptual distance (Zhang et al. 2018): 0 for equal pictures, about 1 for very different ones."
     import torch
@@ -137,6 +144,7 @@ def score(preds, truths, names=None): # pictures; what they should be; of the ph
             for p,t in zip(preds, truths, strict=True)]
     return pd.DataFrame(rows, index=pd.Index(names or range(len(rows)), name='photograph'))
 
+# %% ../nbs/40_metrics.ipynb #6b6b222b
 def paired_interval(
     a, b,      # two numbers for each photograph
     level=0.95 # of confidence
@@ -148,6 +156,7 @@ def paired_interval(
     means = bootstrap((d,), np.mean, n_resamples=10_000, confidence_level=level, method='percentile', rng=0)
     return float(d.mean()), *map(float, means.confidence_interval)
 
+# %% ../nbs/40_metrics.ipynb #1b905788
 def verdict(
     table, # what `score` returned
     few=5  # with fewer photographs an interval would only look precise

@@ -42,6 +42,8 @@ def _as_torchvision(state):
     "Names as torchvision gives them, also for the body of one of our U-Nets (`layers.0.4.1.…` is `layer1.1.…`)."
     parts = [(k.split('.'), v) for k,v in state.items() if k.startswith('layers.0.')]
     return {'.'.join([_children.get(p[2], p[2]), *p[3:]]): v for p,v in parts} or state
+
+# %% ../nbs/20_unet.ipynb #97eef5c0
 def _select(state, name, path):
     "The weights of `state` that network `name` needs; raises `ModelError` if they belong to another network."
     if name.startswith('vgg16') and 'features.2.weight' in state: name = 'vgg16' # there `vgg16_bn` has a ReLU
@@ -62,6 +64,7 @@ def imagenet_at_hand(name): # 'resnet34', 'vgg16' or 'vgg16_bn'
     places = root()/'models'/file,Path(torch.hub.get_dir())/'checkpoints'/file
     return next((p for p in places if p.is_file()), None)
 
+# %% ../nbs/20_unet.ipynb #4989cc6f
 def fetch_weights(
     name,             # 'resnet34' (the backbone), or 'vgg16_bn' or 'vgg16' (the network of the loss)
     source='imagenet' # 'imagenet' (torchvision's), 'random', 'shipped' (the body of the model in the package), or a
@@ -138,6 +141,7 @@ def save_model(
     state = {k: v.detach().cpu().numpy() for k,v in model.state_dict().items()}
     return write_model(path, state, packed, **dict(backbone=model.origin) | header)
 
+# %% ../nbs/20_unet.ipynb #e0b8acdb
 def load_model(path): # a file that `save_model` wrote
     "The model, on the CPU and in eval mode, and its header; a foreign or broken file is refused with one sentence."
     state,header = read_model(path)
