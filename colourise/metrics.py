@@ -84,7 +84,7 @@ def hue_figures(preds, truths) -> dict: # pictures, and what they should be
 
 # %% ../nbs/40_metrics.ipynb #393b2b55
 def colour_score(row) -> float: # with `delta_e00`, `delta_e00_grey` and `hue_figures`
-    "By which the best epoch of a stage is chosen, the lower the better: ΔE00 in grey's, hues that are missed, hue distance."
+    "By which the best epoch of a stage is chosen, the lower the better: ΔE00 in grey's, hues missed, hue distance."
     missed = np.nan_to_num(1 - row['hue_accuracy'], nan=1) # nothing is coloured
     return float(row['delta_e00']/row['delta_e00_grey'] + missed + row['hue_distance'])
 

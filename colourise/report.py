@@ -116,7 +116,8 @@ def stage_report(run) -> Markdown: # of a `StageRun` that is trained
     share = 100*r['delta_e00_train']/r['delta_e00_train_grey']
     gain = lambda k: f'{first[k]:.3f} → {last[k]:.3f} ({100*(last[k]/first[k]-1):+.0f} %)'
     versus = lambda k: 'below' if r[k] < r[f'{k}_grey'] else 'not below'
-    words = dict(since=first['epoch'], most=run.epochs, valid=len(run.sets.valid), body='frozen' if r['frozen'] else 'unfrozen', share=share,
+    words = dict(since=first['epoch'], most=run.epochs, valid=len(run.sets.valid), share=share,
+                 body='frozen' if r['frozen'] else 'unfrozen',
                  early='It stopped early: both losses had reached a plateau. '*run.info['stopped_early'],
                  train_gain=gain('train_loss'), valid_gain=gain('valid_loss'),
                  train_versus=versus('delta_e00_train'), valid_versus=versus('delta_e00'))
@@ -143,7 +144,8 @@ def beside_article(run) -> Markdown: # of a `StageRun`
 def since_before(run) -> Markdown: # of a `StageRun` that is trained
     "How a stage's numbers differ from those of the stage before; for the first, from those of grey photographs."
     now = run.info['row']
-    grey = dict(delta_e00_train=now['delta_e00_train_grey'], delta_e00=now['delta_e00_grey'], colourfulness=0, hue_accuracy=0)
+    grey = dict(delta_e00_train=now['delta_e00_train_grey'], delta_e00=now['delta_e00_grey'], colourfulness=0)
+    grey |= dict(hue_accuracy=0)
     then,name = (read_json(run.before/'stage.json')['row'], run.before.name) if run.before else (grey, 'left grey')
     keys = dict(delta_e00_train='ΔE00, training photographs', delta_e00='ΔE00, validation',
                 colourfulness='colourfulness, validation', hue_accuracy='balanced hue accuracy, validation')

@@ -1,5 +1,5 @@
 """The notebooks, the package, the README and the recipe say the same thing; the house is built as it was drawn; and the notebooks are fit to be read."""
-import ast, re, tomllib
+import ast, re, statistics, tomllib
 import pytest
 from fastcore.nbio import read_nb
 from conftest import REPO, run
@@ -225,6 +225,26 @@ def test_no_paths_of_one_machine(path):
 
 @every_notebook
 def test_is_small(path): assert path.stat().st_size < 1.5e6
+
+LESSON = [p for p in NOTEBOOKS if p.parent.name == 'nbs' and p.stem != 'index']
+DENSE = '20_unet', '30_loss', '40_metrics', '75_infer', '85_pretrain' # still have longer cells, or more of the package, than a lesson should
+
+def lines(source): return [l for l in source.splitlines() if l.strip() and not l.startswith('#|')]
+
+@pytest.mark.parametrize('path', LESSON, ids=lambda p: p.stem)
+def test_a_lesson_is_read_in_small_bites(path):
+    sources = [c.source for c in code_cells(path)]
+    sizes = sorted(len(lines(s)) for s in sources)
+    exported = [len(lines(s)) for s in sources if s.startswith('#| export')]
+    share, most = (.55, 30) if path.stem in DENSE else (.5, 25)
+    assert statistics.median(sizes) <= (7 if path.stem in DENSE else 5) and sizes[round(.9*(len(sizes)-1))] <= 15
+    assert max(exported, default=0) <= most and sum(exported) < share*sum(sizes)
+    assert max(len(l) for s in sources for l in s.splitlines()) <= 126
+
+@pytest.mark.parametrize('path', LESSON, ids=lambda p: p.stem)
+def test_a_lesson_ends_with_questions_and_folded_answers(path):
+    prose = [c.source for c in read_nb(path).cells if c.cell_type == 'markdown']
+    assert '<details><summary>' in prose[-1] and '</details>' in prose[-1]
 
 def misspelt(text):
     "Common slips in `text`; British words are right as they are, and docments are fastcore's."
