@@ -239,7 +239,7 @@ def test_a_lesson_is_read_in_small_bites(path):
     share, most = (.55, 30) if path.stem in DENSE else (.5, 25)
     assert statistics.median(sizes) <= (7 if path.stem in DENSE else 5) and sizes[round(.9*(len(sizes)-1))] <= 15
     assert max(exported, default=0) <= most and sum(exported) < share*sum(sizes)
-    assert max(len(l) for s in sources for l in s.splitlines()) <= 126
+    assert max(len(l) for s in sources for l in s.splitlines()) <= 120
 
 @pytest.mark.parametrize('path', LESSON, ids=lambda p: p.stem)
 def test_a_lesson_ends_with_questions_and_folded_answers(path):
