@@ -20,7 +20,7 @@ from .batch import one_line
 from .colour import chroma,colourfulness,enlarge
 from .files import ColouriseError,count,data_url,progress as bar,replacing,shown,write_atomic,write_json
 from .infer import render_shape
-from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_map,hue_distance,is_sepia,
+from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_map,hue_accuracies,hue_distance,is_sepia,
     lpips_hint,lpips_network,measure,paired_interval,verdict)
 from .modelfile import trained_size
 from .data import DataError,photo_files
@@ -117,8 +117,9 @@ def evaluate(
     if not rows: raise ResultsError('None of the photographs can be measured: ' + ' '.join(list(unread.values())[:3]))
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('photograph')
     few = {k: [p[k] for p in small] for k in small[0]}
-    hues = {_whose[k]: dict(hue_accuracy=balanced_hue_accuracy(few[k], few['truth']),
-                            hue_distance=hue_distance(few[k], few['truth'])) for k in _whose if k != '_grey'}
+    figures = lambda of,truth: dict(hue_accuracy=balanced_hue_accuracy(of, truth), found=hue_accuracies(of, truth),
+                                    hue_distance=hue_distance(of, truth))
+    hues = {_whose[k]: figures(few[k], few['truth']) for k in _whose if k != '_grey'}
     hues['best single hue'] = dict(hue_accuracy=best_single_hue(few['truth']))
     table.attrs.update(unread=unread, hues=hues)
     return table
@@ -143,9 +144,10 @@ def gains(table): # from `evaluate`
 def hue_verdict(table): # from `evaluate`
     "What the hue figures and the sepia rule say, in a sentence."
     own,single = (table.attrs['hues'][k] for k in ('prediction', 'best single hue'))
+    found = ', '.join(f'{v:.2f} of the {k}' for k,v in own['found'].items() if v == v)
     return (f"Balanced hue accuracy {own['hue_accuracy']:.3f}, where the best single hue for all has "
-            f"{single['hue_accuracy']:.3f}; hue distance {own['hue_distance']:.2f} (0: each hue as common as in the "
-            f"truth, 1: none in common). Left in sepia: {int(table.sepia.sum())} of {len(table)}.")
+            f"{single['hue_accuracy']:.3f} (found: {found}); hue distance {own['hue_distance']:.2f} (0: each hue as common "
+            f"as in the truth, 1: none in common). Left in sepia: {int(table.sepia.sum())} of {len(table)}.")
 
 # %% ../nbs/behind/72_evaluation.ipynb #69444895
 _why = dict(good='among the smallest ΔE00', bad='among the largest ΔE00',
