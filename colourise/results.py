@@ -146,8 +146,8 @@ def hue_verdict(table): # from `evaluate`
     own,single = (table.attrs['hues'][k] for k in ('prediction', 'best single hue'))
     found = ', '.join(f'{v:.2f} of the {k}' for k,v in own['found'].items() if v == v)
     return (f"Balanced hue accuracy {own['hue_accuracy']:.3f}, where the best single hue for all has "
-            f"{single['hue_accuracy']:.3f} (found: {found}); hue distance {own['hue_distance']:.2f} (0: each hue as common "
-            f"as in the truth, 1: none in common). Left in sepia: {int(table.sepia.sum())} of {len(table)}.")
+            f"{single['hue_accuracy']:.3f} (found: {found}); hue distance {own['hue_distance']:.2f} (0: each hue as "
+            f"common as in the truth, 1: none in common). Left in sepia: {int(table.sepia.sum())} of {len(table)}.")
 
 # %% ../nbs/behind/72_evaluation.ipynb #69444895
 _why = dict(good='among the smallest ΔE00', bad='among the largest ΔE00',
