@@ -67,4 +67,4 @@ export: $(VENV)/.dev ## make colourise/ and README.md from the notebooks, and th
 	@$(BIN)/python tools/build_readme.py
 
 clean: ## take away what tests and builds leave behind; data, models and runs stay
-	@rm -rf $(VENV)-wheel runs/test build dist .pytest_cache
+	@rm -rf $(VENV)-wheel runs/test runs/test-behind build dist .pytest_cache

@@ -25,7 +25,7 @@ def run(*cmd, cwd, timeout=300, input=None, **env):
     cmd = [str(exe) if exe.is_file() else str(cmd[0]), *map(str, cmd[1:])]
     return subprocess.run(cmd, cwd=cwd, env=clean_env(**env), timeout=timeout, input=input, capture_output=True, text=True, encoding='utf-8')
 
-LONGEST_FIRST = ['test_course', 'test_wheel', 'test_browser', 'test_distributed', 'test_killed', 'test_bench', 'test_cli'] # so that no worker is left alone with them at the end
+LONGEST_FIRST = ['test_course', 'test_behind', 'test_wheel', 'test_browser', 'test_distributed', 'test_killed', 'test_bench', 'test_cli'] # so that no worker is left alone with them at the end
 TOGETHER = dict(test_colourise='test_wheel')                                             # they share an environment
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,12 +3,14 @@ import json, shutil, subprocess, sys, time
 import pytest
 from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
 from conftest import REPO, clean_env, run
+from test_behind import AFTER_THE_STAGES
 
-def test_every_notebook_runs_from_top_to_bottom():
+def test_lessons_and_what_needs_their_stages_run_from_top_to_bottom():
     shutil.rmtree(REPO/'runs/test', ignore_errors=True)
-    r = run('colourise-course', '--preset', 'test', '--behind', cwd=REPO, timeout=1800)
-    print(r.stdout)                                       # how long each took: pytest -rP shows it
-    assert r.returncode == 0, r.stdout[-4000:] + r.stderr[-2000:]
+    for command in (['colourise-course', '--preset', 'test'], ['python', 'tests/some_notebooks.py', *AFTER_THE_STAGES]):
+        r = run(*command, cwd=REPO, timeout=1800)
+        print(r.stdout)                                   # how long each took: pytest -rP shows it
+        assert r.returncode == 0, r.stdout[-4000:] + r.stderr[-2000:]
 
 
 # --- tiny courses -------------------------------------------------------------------------------------------------
