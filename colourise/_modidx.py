@@ -575,6 +575,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'colourise/widgets.py'),
                                    'colourise.widgets.CompareSlider.still': ( 'behind/widgets.html#compareslider.still',
                                                                               'colourise/widgets.py'),
+                                   'colourise.widgets.CompareSlider.stills': ( 'behind/widgets.html#compareslider.stills',
+                                                                               'colourise/widgets.py'),
                                    'colourise.widgets.CompareSlider.to_html': ( 'behind/widgets.html#compareslider.to_html',
                                                                                 'colourise/widgets.py'),
                                    'colourise.widgets.CompareSlider.update': ( 'behind/widgets.html#compareslider.update',

@@ -86,6 +86,13 @@ class CompareSlider:
     def still(self):
         "As a picture: what is seen when nobody drags."
         return split_picture(self.before, self.after, box=self.box)
+    def stills(self, width=260): # of each, pixels
+        "Three places of the divider in one picture, for pages on which nothing moves."
+        from IPython.display import Image as Picture
+        parts = [split_picture(self.before, self.after, cut, (width, 2*width)) for cut in (80, 50, 20)]
+        strip = Image.new('RGB', (sum(p.width + 8 for p in parts) - 8, parts[0].height), 'white')
+        for i,p in enumerate(parts): strip.paste(p, (i*(p.width + 8), 0))
+        return Picture(jpeg(strip))
     def to_html(self) -> str:
         "A piece of HTML that needs nothing else: no kernel, no network, no other file."
         (w,h),url = _shown_size(self.before.size, self.box),lambda p: data_url(jpeg(p))
