@@ -344,7 +344,7 @@ def photo_sets(
 
 # %% ../nbs/behind/11_datasets.ipynb #7ee1cdeb
 def _unzip(path, dest, expected=None):
-    "Unpack the photographs of the zip file `path` into a new folder, `dest`: `expected` ones without subfolders, or all."
+    "Unpack the photographs of the zip file `path` into a new folder, `dest`: `expected` ones side by side, or all."
     temp = dest.with_name(f'.{dest.name}.unpacking')
     shutil.rmtree(temp, ignore_errors=True) # of a call that was killed
     try:
@@ -365,7 +365,8 @@ def _unzip(path, dest, expected=None):
 def photo_files(place) -> list[Path]: # a folder, which may hold zip files, or a zip file
     "The photographs in `place`; zip files are unpacked once, to `data/unzipped`."
     def unpacked(z):
-        dest = root()/'data/unzipped'/f'{z.stem}-{digest(f"{z.resolve()}|{z.stat().st_mtime_ns}|{z.stat().st_size}", 12)}'
+        key = digest(f'{z.resolve()}|{z.stat().st_mtime_ns}|{z.stat().st_size}', 12)
+        dest = root()/'data/unzipped'/f'{z.stem}-{key}'
         if not dest.is_dir(): _unzip(z, dest)
         return dest
     place = Path(place)

@@ -16,7 +16,7 @@ from .files import ColouriseError, count, digest, out_of_memory, progress, reaso
 from .unet import channels_last
 from .distributed import gathered, is_main, rank, unwrapped, world
 from torch.optim.adamw import adamw
-from fastai.basics import Adam, Learner, Optimizer, SkipToEpoch, to_device, to_float # after ours, which silence warnings
+from fastai.basics import Adam, Learner, Optimizer, SkipToEpoch, to_device, to_float # after ours: they silence it
 from fastai.callback.all import (AMPMode, Callback, CancelFitException, ChannelsLast, GradientAccumulation, LRFinder,
                                  MixedPrecision, ParamScheduler, valley)
 
@@ -214,7 +214,7 @@ class KeepEpochs(SkipToEpoch):
         file,            # where the training stands; a `.pt` file
         facts=None,      # plain data that goes into it
         keep_model=None, # called with the learner after an epoch that is the best so far
-        by='valid'       # the best has the lowest validation loss; 'colour': `colour_score`; 'last': each counts as the best
+        by='valid'       # the best has the lowest validation loss, or 'colour': `colour_score`; 'last': each is the best
     ): self.file,self.facts,self.keep_model,self.by = Path(file),facts,keep_model,by
     def before_fit(self):
         self._skip_to = 0

@@ -250,7 +250,8 @@ def _row(self:StageRun, model, history): # this stage's row in the table of stag
     shared = ('train_loss', 'valid_loss', 'delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth',
               'hue_accuracy', 'best_single_hue', 'hue_distance')
     return dict(stage=self.stage.name, size=self.stage.size, photographs=len(self.sets.train),
-                seen=round(len(self.sets.train)*self.stage.repeats)*len(history), frozen=self.stage.freeze, epochs=len(history),
+                seen=round(len(self.sets.train)*self.stage.repeats)*len(history), frozen=self.stage.freeze,
+                epochs=len(history),
                 best_epoch=epoch, seconds=sum(r['seconds'] for r in history), lr=self.info['lr'],
                 delta_e00_train=float(train.delta_e00), delta_e00_train_grey=float(train.delta_e00_grey),
                 ) | {k: best[k] for k in shared}
