@@ -102,8 +102,7 @@ def colourise(photos:Photos, Out:Place=None, model:Model=None, device:Device=Non
 @command
 def colourise_app(
     port:_option('to listen at (else a free one)', 'N', int)=0,
-    host:_option('0.0.0.0 in a container, where other computers can\'t reach it', choices=['127.0.0.1', '0.0.0.0']
-                )='127.0.0.1',
+    host:_option('0.0.0.0 is for containers alone', choices=['127.0.0.1', '0.0.0.0'])='127.0.0.1',
     no_browser:bool=False, # print the address of the page, and open nothing
     model:Model=None, device:Device=None,
 ):
