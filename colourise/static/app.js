@@ -189,8 +189,9 @@ const move = () => {
   knob.setAttribute('aria-valuetext', `${c} % grey, ${100 - c} % colour`);
 };
 knob.addEventListener('input', move);
-const full = make('button', {type: 'button', title: 'Full screen', ariaLabel: 'Full screen', textContent: '⛶',
-  onclick: () => document.fullscreenElement ? document.exitFullscreen() : compare.requestFullscreen()});
+const full = make('button', {type: 'button', title: 'Full screen', ariaLabel: 'Full screen',
+  onclick: () => document.fullscreenElement ? document.exitFullscreen() : compare.requestFullscreen(),
+  innerHTML: '<svg width="12" height="12" viewBox="0 0 12 12" fill="none" stroke="currentColor" stroke-width="1.5"><path d="M1 4V1h3M8 1h3v3M11 8v3H8M4 11H1V8"/></svg>'});
 compare.append(...figures, knob, make('i'), full);
 move();
 
@@ -200,7 +201,7 @@ $('#stage').append(make('div', {className: 'colourise-live'}, compare), layer);
 $('#stage').firstChild.style.display = 'contents';
 
 function stage(p) {
-  const [w, h] = p.size, wide = `min(100%, ${Math.max(160, 72*w/h)}vh)`;
+  const [w, h] = p.size, wide = `min(100%, max(160px, ${66*w/h}vh))`;
   for (const el of [compare, layer]) Object.assign(el.style, {width: wide, aspectRatio: `${w}/${h}`});
   compare.hidden = !p.after;
   if (!p.after) return;
@@ -334,8 +335,13 @@ const spot = e => {
   return [(e.clientX - r.left)/r.width*100, (e.clientY - r.top)/r.height*100];
 };
 
-$('#hinting').addEventListener('click', e => {
-  e.target.ariaPressed = e.target.ariaPressed != 'true';
+let cutBefore = 50;
+$('#hinting').addEventListener('click', e => {  // meanwhile all of the picture is in colour, or a hint's effect might hide under the grey
+  const on = e.target.ariaPressed != 'true';
+  e.target.ariaPressed = on;
+  if (on) cutBefore = knob.value;
+  knob.value = on ? 0 : cutBefore;
+  move();
   chosen = -1;
   dots();
 });
