@@ -42,8 +42,8 @@ def app(context, net): # noqa: F811
         page.close()
         served.end()
 
-def give(app, *files): app.set_input_files('#drop input', [str(f) if isinstance(f, Path) else f for f in files])
 def named(name, data, mime='image/jpeg'): return dict(name=name, mimeType=mime, buffer=data)
+def give(app, *files): app.set_input_files('#drop input', [named(f.name, f.read_bytes()) if isinstance(f, Path) else f for f in files])
 def coloured(app, n, of): app.locator('#status', has_text=f'{n} of {of} in colour').wait_for()
 def shown(app): # of the photograph in the viewer
     app.locator('#stage .colourise-compare img').last.wait_for()
