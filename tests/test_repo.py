@@ -140,7 +140,7 @@ def test_the_house_is_small():
     lines = {p.stem: len(read(p).splitlines()) for p in (REPO/'colourise').glob('*.py') if p.stem != '_modidx'}
     # 6,376 before the house was rebuilt, with columns as wide as anybody liked; the aim is 4,300, and this bound only goes down
     page = lines.pop('app') # came later, as a room of its own: the command colourise-app
-    assert {n: k for n, k in lines.items() if k > 450} == {} and sum(lines.values()) <= 5110 and page <= 280, lines
+    assert {n: k for n, k in lines.items() if k > 450} == {} and sum(lines.values()) <= 5100 and page <= 285, lines
 
 @every_module
 def test_module_stands_where_it_may(path):

@@ -201,9 +201,11 @@ $('#stage').append(make('div', {className: 'colourise-live'}, compare), layer);
 $('#stage').firstChild.style.display = 'contents';
 
 function stage(p) {
+  compare.hidden = !p.size;
+  for (const f of figures) f.firstChild.hidden = !p.after;
+  if (!p.size) return;
   const [w, h] = p.size, wide = `min(100%, max(160px, ${66*w/h}vh))`;
   for (const el of [compare, layer]) Object.assign(el.style, {width: wide, aspectRatio: `${w}/${h}`});
-  compare.hidden = !p.after;
   if (!p.after) return;
   [p.before, p.after].forEach((src, i) => {
     const img = figures[i].firstChild;
@@ -224,10 +226,9 @@ function show(p, scroll) {
   $('#amount').value = p.settings.colour;
   $('#amount-is').textContent = (+p.settings.colour).toFixed(2);
   if (p.settings.render_size) $('#size').value = p.settings.render_size; else usual();
-  compare.hidden = !p.after;
   draw(p);
   dots();
-  if (p.after) stage(p);
+  stage(p);
   if (p.shown && p.loaded != p.shown) load(p).catch(() => 0);
   if (scroll) $('#viewer').scrollIntoView({block: 'nearest'});
 }
