@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Photos', 'Place', 'Model', 'Device', 'RenderSize', 'Amount', 'Quality', 'Flip', 'Hint', 'Format', 'Preset', 'Data',
-           'Test', 'Changes', 'Trainer', 'Again', 'command', 'colourise', 'colourise_course', 'colourise_train',
-           'colourise_pretrain', 'colourise_evaluate', 'colourise_bench', 'colourise_export', 'check_photos',
-           'colourise_data']
+           'Test', 'Changes', 'Trainer', 'Again', 'command', 'colourise', 'colourise_app', 'colourise_course',
+           'colourise_train', 'colourise_pretrain', 'colourise_evaluate', 'colourise_bench', 'colourise_export',
+           'check_photos', 'colourise_data']
 
 # %% ../nbs/behind/90_cli.ipynb #d795a066
 import os,sys,time
@@ -97,6 +97,20 @@ def colourise(photos:Photos, Out:Place=None, model:Model=None, device:Device=Non
     from colourise.batch import process
     return process(photos, Out, model, device, render_size, colour, flip, Recursive, format, quality, overwrite,
                    compare, not no_mark, Quiet, Verbose, hint, hints, sheet, same_look)
+
+# %% ../nbs/behind/90_cli.ipynb #b0ee9dd6
+@command
+def colourise_app(
+    port:_option('to listen at (else a free one)', 'N', int)=0,
+    host:_option('0.0.0.0 is for containers alone', choices=['127.0.0.1', '0.0.0.0'])='127.0.0.1',
+    no_browser:bool=False, # print the address of the page, and open nothing
+    model:Model=None, device:Device=None,
+):
+    "Open a page, for this computer alone, that gives photographs colours: drop, compare, put hints, download."
+    require('app', 'scipy', 'starlette', 'uvicorn')
+    from colourise.app import serve
+    from colourise.infer import Colouriser
+    serve(Colouriser.from_pretrained(model, device), host, port, not no_browser)
 
 # %% ../nbs/behind/90_cli.ipynb #157485da
 Preset = _option('article, sample, cpu or test: a preset of settings.ini', 'NAME')

@@ -26,7 +26,7 @@ def run(*cmd, cwd, timeout=300, input=None, **env):
     return subprocess.run(cmd, cwd=cwd, env=clean_env(**env), timeout=timeout, input=input, capture_output=True, text=True, encoding='utf-8')
 
 LONGEST_FIRST = ['test_course', 'test_behind', 'test_wheel', 'test_browser', 'test_distributed', 'test_killed', 'test_bench', 'test_cli'] # so that no worker is left alone with them at the end
-TOGETHER = dict(test_colourise='test_wheel')                                             # they share an environment
+TOGETHER = dict(test_colourise='test_wheel', test_app_browser='test_browser')            # they share an environment, or a browser
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
@@ -130,16 +130,22 @@ def needed(requirements):
             todo += [(Requirement(m), wanted) for m in more]
     return found
 
-@pytest.fixture(scope='session')
-def lent(installed):
-    "The folder of what [train] adds: to be put on the path of the clean environment."
+def lend(extra):
+    "The folder of what `extra` adds: to be put on the path of the clean environment."
+    folder = CLEAN/extra
     with clean_folder():
-        shutil.rmtree(TRAIN, ignore_errors=True)
-        TRAIN.mkdir()
-        for d in needed([f"{PROJECT['name']}[train]"]).values():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for d in needed([f"{PROJECT['name']}[{extra}]"]).values():
             for top in {f.parts[0] for f in d.files or []} - {'..', '__pycache__'}:
-                if not (TRAIN/top).is_symlink(): (TRAIN/top).symlink_to(d.locate_file(top))
-    return TRAIN
+                if not (folder/top).is_symlink(): (folder/top).symlink_to(d.locate_file(top))
+    return folder
+
+@pytest.fixture(scope='session')
+def lent(installed): return lend('train')
+
+@pytest.fixture(scope='session')
+def lent_app(installed): return lend('app')
 
 @pytest.fixture(scope='session')
 def no_network():
@@ -172,6 +178,11 @@ def runner(command, folder):
 def offline(wheel_command, tmp_path):
     "Run a command of the clean environment in an empty folder, without network."
     return runner(wheel_command, tmp_path)
+
+@pytest.fixture
+def offline_all(lent, lent_app, no_network, tmp_path):
+    "The same with the extras [train] and [app]."
+    return runner(lambda name, *args, **env: without_network(no_network, name, args, env, lent, lent_app), tmp_path)
 
 @pytest.fixture
 def offline_train(train_command, tmp_path):

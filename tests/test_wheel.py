@@ -1,7 +1,7 @@
 """The package as a stranger gets it: a wheel in an environment of its own, used far from the repository and without a network."""
-import json, shutil, zipfile
+import io, json, shutil, subprocess, urllib.request, zipfile
 import numpy as np, pytest
-from conftest import ENV, PROJECT, REPO, TRAIN, in_env, pip
+from conftest import ENV, PROJECT, REPO, TRAIN, bin_of, clean_env, in_env, pip
 from PIL import Image
 from colourise.colour import colourfulness
 from colourise.modelfile import read_header
@@ -89,7 +89,7 @@ def test_importing_is_light_and_silent(offline, offline_train):
     r = offline('python', '-W', 'error', '-c', f"import {', '.join(f'colourise.{m}' for m in LIGHT)}")
     assert (r.returncode, r.stderr) == (0, '')
 
-def test_every_module_comes_from_the_wheel_and_the_network_colours_any_size(offline_train):
+def test_every_module_comes_from_the_wheel_and_the_network_colours_any_size(offline_all):
     "In one process, because loading PyTorch takes seconds. Nothing is warned of."
     code = """if 1:
         import colourise, importlib, pkgutil, sys
@@ -102,7 +102,7 @@ def test_every_module_comes_from_the_wheel_and_the_network_colours_any_size(offl
         net = colourise.unet.colour_unet(backbone='random', seed=1).eval()
         with torch.no_grad(): out = net(torch.rand(1, 1, 65, 96))
         print(tuple(out.shape), sum(p.numel() for p in net.parameters()) > 40e6)"""
-    r = offline_train('python', '-c', code)
+    r = offline_all('python', '-c', code)
     assert (r.returncode, r.stderr) == (0, '')
     names,net = r.stdout.splitlines()
     assert set(names.split()) == {p.stem for p in (REPO/'colourise').glob('[a-z]*.py')}
@@ -120,11 +120,12 @@ def test_commands_have_help(offline, name):
     assert f'usage: {name}' in r.stdout and 'Example' in r.stdout
 
 @pytest.mark.parametrize('command, extra', [('colourise-train', 'train'), ('colourise-pretrain', 'train'), ('colourise-export', 'train'),
-    ('colourise-bench --preset test', 'train'), ('colourise-data --check', 'train'), ('colourise-evaluate --data .', 'train')])
+    ('colourise-bench --preset test', 'train'), ('colourise-data --check', 'train'), ('colourise-evaluate --data .', 'train'),
+    ('colourise-app', 'app')])
 def test_a_command_that_needs_an_extra_says_what_to_type(offline, command, extra):
     r = offline(*command.split())
     assert r.returncode == 1 and len(r.stderr.splitlines()) == 1 and r.stderr.startswith(command.split()[0] + ': ')
-    assert 'pip install' in r.stderr and f'[{extra}]' in r.stderr and 'torch' in r.stderr
+    assert 'pip install' in r.stderr and f'[{extra}]' in r.stderr and dict(train='torch', app='starlette')[extra] in r.stderr
 
 def test_a_mistake_is_found_before_an_extra_is_asked_for(offline):
     r = offline('colourise-train', '--preset', 'smaple')
@@ -169,6 +170,22 @@ def test_a_photograph_gets_its_colours_right_after_installation(offline, tmp_pat
         assert new.getexif()[0x131].split('-')[0].endswith(MODEL_HEADER['stage'])
     r = offline('colourise', '--version')
     assert 'model.safetensors' in r.stdout and (tmp_path/r.stdout.split(': ')[-1].strip()).is_file()
+
+def test_the_page_needs_no_pytorch(installed, lent_app, tmp_path):
+    "With [app], from the wheel: a photograph goes in by the page's way and comes out in colour; PyTorch isn't even there."
+    env = clean_env(PYTHONPATH=str(lent_app), PYTHONSAFEPATH='1')
+    assert subprocess.run([bin_of(ENV)/'python', '-c', 'import torch'], env=env, capture_output=True).returncode
+    p = subprocess.Popen([bin_of(ENV)/'colourise-app', '--no-browser'], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        site, token = p.stdout.readline().strip().split('/#')
+        def ask(method, path, data=None):
+            asked = urllib.request.Request(site + path, data, {'X-Token': token, 'Origin': site}, method=method)
+            with urllib.request.urlopen(asked, timeout=300) as r: return r.read()
+        assert b'choose files' in ask('GET', '/')
+        ask('PUT', '/photos/1?name=cat.png', embedded()['chelsea'].read_bytes())
+        with Image.open(io.BytesIO(ask('GET', '/photos/1/file'))) as new: assert new.size == (451, 300) and colourfulness(new.convert('RGB')) > 8
+    finally: p.terminate()
+    assert 'Traceback' not in p.communicate(timeout=120)[1] and [*tmp_path.iterdir()] == []
 
 def test_training_goes_on_from_the_shipped_model(offline, offline_train, tmp_path):
     r = offline_train('colourise-train', '--preset', 'test', '--until', 'stage1', '--start', 'shipped', '--set', 'stage1.lr=1e-8', '-o', 'tuned', timeout=900)
