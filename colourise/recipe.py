@@ -73,6 +73,7 @@ class Stage(Part):
     freeze: bool           # keep the backbone as it is?
     min_side: Positive[int] # photographs with a shorter side don't take part, pixels
     vgg_from: Below1       # the share of the stage's training after which VGG-16 joins the loss; 0: from the start
+    vgg_until: Share       # and the one after which it leaves it; 1: never
 
 # %% ../nbs/behind/04_recipe.ipynb #18c6411a
 _div2k = 'div2k-hr', 'div2k-x2', 'div2k-x4'

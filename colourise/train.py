@@ -146,7 +146,8 @@ class _StageLog(LogEpochs):
         return row | dict(colour_score=colour_score(row))
     def before_train(self): # VGG-16 joins the loss in the epoch that the recipe says; validation always asks it
         super().before_train()
-        self.loss_func.asks_vgg = self.epoch >= self.learn.stage_run.stage.vgg_from*self.n_epoch
+        stage = self.learn.stage_run.stage
+        self.loss_func.asks_vgg = stage.vgg_from <= self.epoch/self.n_epoch < stage.vgg_until
     def before_validate(self): self.loss_func.asks_vgg = True
     def show(self):
         table = pd.DataFrame(self.learn.history)
