@@ -112,14 +112,16 @@ def full_size(
 def stage_report(run) -> Markdown: # of a `StageRun` that is trained
     "What a stage improved, and what it didn't."
     r,last = run.info['row'],run.history[-1]
-    first = next(row for row in run.history if row.keys() == last.keys()) # VGG-16 may have joined the loss later
+    first = next(row for row in run.history if row.keys() == last.keys()) # VGG-16 may have joined or left the loss
     share = 100*r['delta_e00_train']/r['delta_e00_train_grey']
-    gain = lambda k: f'{first[k]:.3f} → {last[k]:.3f} ({100*(last[k]/first[k]-1):+.0f} %)'
+    gain = lambda k, a: f'{a[k]:.3f} → {last[k]:.3f} ({100*(last[k]/a[k]-1):+.0f} %)'
+    train_gain = (f"{gain('train_loss', first)} from epoch {first['epoch']}" if first is not last or len(run.history) < 2
+                  else f"{last['train_loss']:.3f} in the last epoch, the only one without VGG-16 in it")
     versus = lambda k: 'below' if r[k] < r[f'{k}_grey'] else 'not below'
-    words = dict(since=first['epoch'], most=run.epochs, valid=len(run.sets.valid), share=share,
+    words = dict(most=run.epochs, valid=len(run.sets.valid), share=share,
                  body='frozen' if r['frozen'] else 'unfrozen',
                  early='It stopped early: both losses had reached a plateau. '*run.info['stopped_early'],
-                 train_gain=gain('train_loss'), valid_gain=gain('valid_loss'),
+                 train_gain=train_gain, valid_gain=gain('valid_loss', run.history[0]),
                  train_versus=versus('delta_e00_train'), valid_versus=versus('delta_e00'))
     text = (files('colourise')/'static/stage.md').read_text(encoding='utf-8')
     return Markdown(text.format(**run.info | r | words))
