@@ -350,8 +350,8 @@ def _unzip(path, dest, expected=None):
     try:
         temp.mkdir(parents=True)
         with zipfile.ZipFile(path) as z:
-            photos = {Path(n).name if expected else n: n for n in z.namelist()
-                      if is_photo(Path(n)) and '__MACOSX' not in n}
+            wanted = lambda n: n.lower().endswith('.png') if expected else is_photo(Path(n))
+            photos = {Path(n).name if expected else n: n for n in z.namelist() if wanted(n) and '__MACOSX' not in n}
             if expected and len(photos) != expected:
                 raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
             for name,n in progress(photos.items(), len(photos), desc='unpacking', disable=len(photos) < _worth_a_bar):

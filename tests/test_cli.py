@@ -172,7 +172,7 @@ def test_commands_load_nothing_heavy_to_help_or_to_complain():
         import sys
         from colourise import cli
         commands = [getattr(cli, n) for n in dir(cli) if n.startswith('colourise')]
-        assert len(commands) == 8
+        assert len(commands) == 9
         for f in commands:
             try: f(['--help'])
             except SystemExit as e: assert not e.code
