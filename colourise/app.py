@@ -262,7 +262,7 @@ def server(net, host='127.0.0.1', port=0, most=10**9): # as in `serve`
     "A server that isn't started yet, its socket, and the address of the page; raises `AppError` if the port is taken."
     try: sock = socket.create_server((host, port))
     except (OSError, OverflowError) as e:
-        raise AppError(f"Port {port} can't be used ({reason(e)}): leave --port out, for a free one.") from e
+        raise AppError(f"Port {port} can't be used ({reason(e).rstrip('.')}): leave --port out, for a free one.") from e
     token = token_urlsafe(16)
     how = dict(http='h11', loop='asyncio', ws='none', lifespan='on', log_level='critical', access_log=False)
     config = uvicorn.Config(page(net, token, most), **how, server_header=False, timeout_graceful_shutdown=1)
