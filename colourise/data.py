@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Archive', 'DIV2K', 'DataError', 'PhotoFile', 'show_pairs', 'survey', 'cached', 'pad_batch', 'Augment', 'colour_dls',
-           'PhotoSets', 'photo_sets', 'photo_files', 'fetch_div2k']
+           'photo_files', 'PhotoSets', 'photo_sets', 'fetch_div2k']
 
 # %% ../nbs/behind/11_datasets.ipynb #66532bf3
 import math, os, shutil, warnings, zipfile
@@ -251,6 +251,38 @@ def colour_dls(
     valid = DataLoader(sets.valid, after_batch=Augment(recipe, stage.size, train=False), **common)
     return DataLoaders(train, valid, path=root(), device=device)
 
+# %% ../nbs/behind/11_datasets.ipynb #7ee1cdeb
+def _unzip(path, dest, expected=None):
+    "Unpack the photographs of the zip file `path` into a new folder, `dest`: `expected` ones side by side, or all."
+    temp = dest.with_name(f'.{dest.name}.unpacking')
+    shutil.rmtree(temp, ignore_errors=True) # of a call that was killed
+    try:
+        temp.mkdir(parents=True)
+        with zipfile.ZipFile(path) as z:
+            wanted = lambda n: n.lower().endswith('.png') if expected else is_photo(Path(n))
+            photos = {Path(n).name if expected else n: n for n in z.namelist() if wanted(n) and '__MACOSX' not in n}
+            if expected and len(photos) != expected:
+                raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
+            for name,n in progress(photos.items(), len(photos), desc='unpacking', disable=len(photos) < _worth_a_bar):
+                if not expected: z.extract(n, temp); continue # which leaves out whatever would lead out of it
+                with z.open(n) as src, open(temp/name, 'wb') as out: shutil.copyfileobj(src, out)
+        os.replace(temp, dest)
+    except zipfile.BadZipFile as e: raise DataError(f'{path} is damaged ({e}): delete it and try again.') from e
+    except OSError as e: raise DataError(f"{path} can't be unpacked to {dest} ({reason(e)}).") from e
+    finally: shutil.rmtree(temp, ignore_errors=True)
+
+def photo_files(place) -> list[Path]: # a folder, which may hold zip files, or a zip file
+    "The photographs in `place`; zip files are unpacked once, to `data/unzipped`."
+    def unpacked(z):
+        key = digest(f'{z.resolve()}|{z.stat().st_mtime_ns}|{z.stat().st_size}', 12)
+        dest = root()/'data/unzipped'/f'{z.stem}-{key}'
+        if not dest.is_dir(): _unzip(z, dest)
+        return dest
+    place = Path(place)
+    folders = [place, *map(unpacked, sorted(place.rglob('*.zip')))] if place.is_dir() else [unpacked(place)]
+    if found := [p for f in folders for p in find(f)]: return found
+    raise DataError(f"There is no photograph in '{place}' or its subfolders; give a folder that holds some.")
+
 # %% ../nbs/behind/11_datasets.ipynb #2ec19f2f
 def _held_out(photos, test_paths, test, faces):
     "`photos` without those of the test set, the faces, and second copies; and the reasons for those left out."
@@ -341,38 +373,6 @@ def photo_sets(
     train,valid = ([p for p in photos if p.name in _embedded_split[k]] for k in ('train', 'valid'))
     if not (inside and train and valid): train,valid = _split(photos, recipe)
     return PhotoSets(train, valid, test, faces, aside, place_names(source.data))
-
-# %% ../nbs/behind/11_datasets.ipynb #7ee1cdeb
-def _unzip(path, dest, expected=None):
-    "Unpack the photographs of the zip file `path` into a new folder, `dest`: `expected` ones side by side, or all."
-    temp = dest.with_name(f'.{dest.name}.unpacking')
-    shutil.rmtree(temp, ignore_errors=True) # of a call that was killed
-    try:
-        temp.mkdir(parents=True)
-        with zipfile.ZipFile(path) as z:
-            wanted = lambda n: n.lower().endswith('.png') if expected else is_photo(Path(n))
-            photos = {Path(n).name if expected else n: n for n in z.namelist() if wanted(n) and '__MACOSX' not in n}
-            if expected and len(photos) != expected:
-                raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
-            for name,n in progress(photos.items(), len(photos), desc='unpacking', disable=len(photos) < _worth_a_bar):
-                if not expected: z.extract(n, temp); continue # which leaves out whatever would lead out of it
-                with z.open(n) as src, open(temp/name, 'wb') as out: shutil.copyfileobj(src, out)
-        os.replace(temp, dest)
-    except zipfile.BadZipFile as e: raise DataError(f'{path} is damaged ({e}): delete it and try again.') from e
-    except OSError as e: raise DataError(f"{path} can't be unpacked to {dest} ({reason(e)}).") from e
-    finally: shutil.rmtree(temp, ignore_errors=True)
-
-def photo_files(place) -> list[Path]: # a folder, which may hold zip files, or a zip file
-    "The photographs in `place`; zip files are unpacked once, to `data/unzipped`."
-    def unpacked(z):
-        key = digest(f'{z.resolve()}|{z.stat().st_mtime_ns}|{z.stat().st_size}', 12)
-        dest = root()/'data/unzipped'/f'{z.stem}-{key}'
-        if not dest.is_dir(): _unzip(z, dest)
-        return dest
-    place = Path(place)
-    folders = [place, *map(unpacked, sorted(place.rglob('*.zip')))] if place.is_dir() else [unpacked(place)]
-    if found := [p for f in folders for p in find(f)]: return found
-    raise DataError(f"There is no photograph in '{place}' or its subfolders; give a folder that holds some.")
 
 # %% ../nbs/behind/11_datasets.ipynb #2ee669f2
 Archive = namedtuple('Archive', 'zip bytes sha256 folder count')

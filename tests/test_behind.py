@@ -2,7 +2,7 @@
 import pytest
 from conftest import REPO, run
 
-AFTER_THE_STAGES = ['55_report', '72_evaluation', '82_widgets', '87_ship']
+AFTER_THE_STAGES = ['55_report', '72_evaluation', '77_batch', '82_widgets', '87_ship']
 BY_THEMSELVES = sorted({p.stem for p in (REPO/'nbs/behind').glob('[0-9]*.ipynb')} - {*AFTER_THE_STAGES})
 
 @pytest.mark.parametrize('name', BY_THEMSELVES)
