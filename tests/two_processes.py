@@ -24,7 +24,7 @@ watch(data, 'read', lambda file, **_: decoded.append(str(file)))
 for module, name in [(learner, 'replacing'), (train, 'replacing'), (train, 'write_json'), (train, 'save_model')]: watch(module, name, only_main)
 watch(learner.KeepEpochs, 'after_epoch', digest)
 watch(learner.LogEpochs, 'before_train', lambda self: seen.clear())
-learner.LogEpochs.before_validate = lambda self: snapshots.append(list(seen))
+watch(train._StageLog, 'before_validate', lambda self: snapshots.append(list(seen)))
 
 with distributed('cpu') as device:
     recipe = load_recipe('test', 'stages.batch=3', 'stages.repeats=1', 'stage1.epochs=2')
