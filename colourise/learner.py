@@ -214,7 +214,7 @@ class KeepEpochs(SkipToEpoch):
         file,            # where the training stands; a `.pt` file
         facts=None,      # plain data that goes into it
         keep_model=None, # called with the learner after an epoch that is the best so far
-        by='valid'       # the best has the lowest validation loss, or 'colour': `colour_score`; 'last': each is the best
+        by='valid'       # the best has the lowest validation loss, 'colour': `colour_score`; 'last': each is the best
     ): self.file,self.facts,self.keep_model,self.by = Path(file),facts,keep_model,by
     def before_fit(self):
         self._skip_to = 0

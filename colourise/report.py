@@ -46,7 +46,8 @@ def plot_history(run): # a `StageRun`
     line(2, 'delta_e00', 'prediction', 'C1'); line(2, 'delta_e00_grey', 'grey baseline', 'grey', '--')
     line(3, 'colourfulness', 'prediction', 'C1'); line(3, 'colourfulness_truth', 'truth', 'C2', '--')
     line(4, 'hue_accuracy', 'prediction', 'C1'); line(4, 'best_single_hue', 'best single hue', 'grey', '--')
-    titles = 'loss', 'its terms (weighted)', 'ΔE00, validation', 'colourfulness, validation', 'hue accuracy, validation'
+    titles = ('loss', 'its terms (weighted)', 'ΔE00, validation', 'colourfulness, validation',
+              'hue accuracy, validation')
     for i,(ax,title) in enumerate(zip(axs, titles)):
         ax.set(title=title, xlabel='epoch', **(dict(yscale='log') if i == 1 else dict(ylim=(0, None))))
         ax.legend(**(dict(fontsize=6, ncols=2, framealpha=0.5) if i == 1 else dict(fontsize=7)))
@@ -115,8 +116,9 @@ def stage_report(run) -> Markdown: # of a `StageRun` that is trained
     first = next(row for row in run.history if row.keys() == last.keys()) # VGG-16 may have joined or left the loss
     share = 100*r['delta_e00_train']/r['delta_e00_train_grey']
     gain = lambda k, a: f'{a[k]:.3f} → {last[k]:.3f} ({100*(last[k]/a[k]-1):+.0f} %)'
-    train_gain = (f"{gain('train_loss', first)} from epoch {first['epoch']}" if first is not last or len(run.history) < 2
-                  else f"{last['train_loss']:.3f} in the last epoch, the only one without VGG-16 in it")
+    alike = first is not last or len(run.history) < 2
+    train_gain = (f"{gain('train_loss', first)} from epoch {first['epoch']}" if alike else
+                  f"{last['train_loss']:.3f} in the last epoch, the only one without VGG-16 in it")
     versus = lambda k: 'below' if r[k] < r[f'{k}_grey'] else 'not below'
     words = dict(most=run.epochs, valid=len(run.sets.valid), share=share,
                  body='frozen' if r['frozen'] else 'unfrozen',
