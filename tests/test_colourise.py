@@ -237,7 +237,7 @@ def read_terminal(fd):
     except OSError: return b'' # Linux says so
 
 def test_interrupted_batch_goes_on(wheel_command, model, colour, tmp_path):
-    for i in range(8): photo(i, (900, 600)).save(tmp_path/f'{i:02}.png')
+    for i in range(8): photo(i, (1500, 1000)).save(tmp_path/f'{i:02}.png')
     args = ['.', '--render-size', '64', '-o', 'out']
     results = lambda: sorted((tmp_path/'out').glob('*'))
     for sig in (signal.SIGINT, signal.SIGTERM):
@@ -246,13 +246,14 @@ def test_interrupted_batch_goes_on(wheel_command, model, colour, tmp_path):
         p = subprocess.Popen(**wheel_command('colourise', *args, COLOURISE_MODEL=str(model)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs)
         os.close(theirs)
         said = b''
-        while len(results()) <= n and (part := read_terminal(ours)): said += part # else it would wait for us to read
+        moved = lambda: re.search(b'[1-7]/[78] ', said) # the progress bar
+        while not (moved() and len(results()) > n) and (part := read_terminal(ours)): said += part # else it would wait for us to read
         p.send_signal(sig)
         while part := read_terminal(ours): said += part
         os.close(ours)
         assert p.wait(60) == 130
         said = said.decode()
-        assert re.search('[1-7]/[78] ', said) # the progress bar
+        assert re.search('[1-7]/[78] ', said)
         assert said.rstrip().splitlines()[-1].endswith('colourise: Stopped. The same command goes on from here.') and 'Traceback' not in said
         assert n < len(results()) < 8 and all(f.suffix == '.png' and not f.name.startswith('.') for f in results())
         for f in results(): Image.open(f).load() # each is whole
