@@ -31,7 +31,8 @@ from .loss import FeatureLoss,gram_matrix
 from .photo import embedded,read,write
 from .recipe import load_recipe
 from .train import train_course
-from .unet import channels_last,colour_unet,fold_norms
+from .unet import colour_unet
+from .weights import channels_last,fold_norms
 from fastai.vision.all import (Adam,DataBlock,ImageBlock,PILImage,PILImageBW,RandomResizedCrop,aug_transforms,
     get_image_files,hook_outputs) # after ours, which silence fastai's warnings
 

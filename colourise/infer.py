@@ -26,7 +26,7 @@ from .recipe import infer_defaults
 class InferError(ColouriseError): "No such device, too little memory, or an option that makes no sense."
 
 def folded(state) -> dict: # arrays by name, of a checkpoint, changed in place; the same, as `unet.onnx` wants them
-    "Weights in which each convolution does the work of the batch norm behind it, as `unet.fold_norms` does."
+    "Weights in which each convolution does the work of the batch norm behind it, as `weights.fold_norms` does."
     state = {k: v for k,v in state.items() if not k.endswith('.num_batches_tracked')}
     for norm in [k.removesuffix('.running_var') for k in state if k.endswith('.running_var')]:
         head,_,last = norm.rpartition('.') # `….1` stands behind `….0`, and `….bn2` behind `….conv2`
@@ -79,7 +79,7 @@ def _number(header, key, default, most):
     if isinstance(n, (int, float)) and 0 < n <= most: return float(n)
     raise ModelError(f'The header of the model says {key} = {n!r:.20}, not a number from 0 to {most}: copy it again.')
 
-# %% ../nbs/75_infer.ipynb #969f4470
+# %% ../nbs/75_infer.ipynb #3cde4ab6
 class Colouriser:
     "A trained network that colours photographs, on ONNX Runtime."
     def __init__(self,
@@ -99,16 +99,18 @@ class Colouriser:
                 lost = f"The model {name} doesn't hold the weights that its header promises: copy it again."
                 if self.device == 'cpu': raise ModelError(lost) from e
                 raise InferError(f"The device '{device}' can't be used here ({reason(e)}); leave it out.") from e
-    @classmethod
-    def from_pretrained(cls,
-        model=None,  # file, folder of a stage or of a run, http(s) address (perhaps with `#sha256=…`), or the default
-        device=None, # 'cpu', 'cuda', 'cuda:1' or 'mps'; the CPU if None
-        quick=False  # for a single photograph: see `Colouriser`
-    ):
-        "Read a model; raises `ModelError` if there is none or it isn't one of ours, and `InferError` for the device."
-        path = find_model(model, infer_defaults().model)
-        state,header = read_model(path)
-        return cls(state, header, model_name(header, path), device, quick)
+
+# %% ../nbs/75_infer.ipynb #969f4470
+@patch(cls_method=True)
+def from_pretrained(cls:Colouriser,
+    model=None,  # file, folder of a stage or of a run, http(s) address (perhaps with `#sha256=…`), or the default
+    device=None, # 'cpu', 'cuda', 'cuda:1' or 'mps'; the CPU if None
+    quick=False  # for a single photograph: see `Colouriser`
+):
+    "Read a model; raises `ModelError` if there is none or it isn't one of ours, and `InferError` for the device."
+    path = find_model(model, infer_defaults().model)
+    state,header = read_model(path)
+    return cls(state, header, model_name(header, path), device, quick)
 
 # %% ../nbs/75_infer.ipynb #a54ac4fe
 _smallest,_largest = 32,2048 # render size, pixels

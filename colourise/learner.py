@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, L
 from IPython.display import display
 from .files import ColouriseError, count, digest, out_of_memory, progress, reason, replacing, shown
-from .unet import channels_last
+from .weights import channels_last
 from .distributed import gathered, is_main, rank, unwrapped, world
 from torch.optim.adamw import adamw
 from fastai.basics import Adam, Learner, Optimizer, SkipToEpoch, to_device, to_float # after ours: they silence it

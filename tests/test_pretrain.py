@@ -4,7 +4,7 @@ import pytest
 from conftest import run
 from PIL import Image
 from colourise.pretrain import pretrained_header, small_pictures
-from colourise.unet import fetch_weights
+from colourise.weights import fetch_weights
 
 @pytest.fixture
 def small(tmp_path):

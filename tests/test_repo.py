@@ -97,7 +97,7 @@ def test_wheel_and_commands_are_named_as_settled():
 GROUND = 'files colour photo modelfile recipe'.split()
 LIGHT = [*GROUND, 'hints', 'look', 'infer', 'batch']             # the wing of the photographs: pip install without an extra is enough
 PAGE = ['app']                                                   # its page: with the extra [app]
-LESSONS = 'metrics data unet loss distributed learner train report results widgets pretrain ship bench course'.split()
+LESSONS = 'metrics data weights unet loss distributed learner train report results widgets pretrain ship bench course'.split()
 ORDER = [*LIGHT, *PAGE, *LESSONS, 'cli']               # as in DESIGN.md: each may import what stands before it
 MAY = {m: ORDER[:n] for n, m in enumerate(ORDER)} | dict(look=GROUND)
 HEAVY = {'torch', 'torchvision', 'torchmetrics', 'fastai', 'pandas', 'matplotlib', 'scipy'}
@@ -226,7 +226,6 @@ def test_no_paths_of_one_machine(path):
 def test_is_small(path): assert path.stat().st_size < 1.5e6
 
 LESSON = [p for p in NOTEBOOKS if p.parent.name == 'nbs' and p.stem != 'index']
-DENSE = '20_unet', '30_loss', '40_metrics', '75_infer', '85_pretrain' # still have longer cells, or more of the package, than a lesson should
 
 def lines(source): return [l for l in source.splitlines() if l.strip() and not l.startswith('#|')]
 
@@ -235,9 +234,8 @@ def test_a_lesson_is_read_in_small_bites(path):
     sources = [c.source for c in code_cells(path)]
     sizes = sorted(len(lines(s)) for s in sources)
     exported = [len(lines(s)) for s in sources if s.startswith('#| export')]
-    share, most = (.55, 30) if path.stem in DENSE else (.5, 25)
-    assert statistics.median(sizes) <= (7 if path.stem in DENSE else 5) and sizes[round(.9*(len(sizes)-1))] <= 15
-    assert max(exported, default=0) <= most and sum(exported) < share*sum(sizes)
+    assert statistics.median(sizes) <= 5 and sizes[round(.9*(len(sizes)-1))] <= 15
+    assert max(exported, default=0) <= 25 and sum(exported) < .5*sum(sizes)
     assert max(len(l) for s in sources for l in s.splitlines()) <= 120
 
 @pytest.mark.parametrize('path', LESSON, ids=lambda p: p.stem)

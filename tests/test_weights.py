@@ -14,8 +14,8 @@ from colourise.files import ColouriseError, FileError
 from colourise.loss import FeatureLoss, VGGFeatures, loss_terms
 from colourise.modelfile import ModelError, read_header, read_model, write_model
 from colourise.recipe import load_recipe
-from colourise.unet import (colour_unet, fetch_weights, fold_norms, imagenet_at_hand, load_model,
-                            save_model)
+from colourise.unet import colour_unet, load_model, save_model
+from colourise.weights import fetch_weights, fold_norms, imagenet_at_hand
 
 torch.set_num_threads(1)
 NOWHERE = 'http://127.0.0.1:9/' # nobody listens there

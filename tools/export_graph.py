@@ -7,7 +7,8 @@ import io, sys, warnings
 from functools import partial
 import onnx, torch
 from colourise.files import write_atomic
-from colourise.unet import colour_unet, fold_norms
+from colourise.unet import colour_unet
+from colourise.weights import fold_norms
 
 LAST = 8 # number of the first layer that paints the window alone
 
