@@ -38,7 +38,8 @@ def plot_history(run): # a `StageRun`
     "Curves of a stage, as a matplotlib figure: loss, its terms, ΔE00 and colourfulness."
     h = pd.DataFrame(run.history)
     terms = [k.removeprefix('train_') for k in h if k.startswith('train_') and k != 'train_loss']
-    fig,axs = plt.subplots(1, 5, figsize=(15, 2.9), layout='constrained')
+    fig,axs = plt.subplots(2, 3, figsize=(9, 5), layout='constrained')
+    axs = axs.flat
     def line(i, y, name, c, ls='-'): axs[i].plot(h.epoch, h[y], color=c, ls=ls, label=name, marker='.', lw=1.2)
     for kind,c in (('train', 'C0'), ('valid', 'C1')):
         line(0, f'{kind}_loss', kind, c)
@@ -49,9 +50,11 @@ def plot_history(run): # a `StageRun`
     titles = ('loss', 'its terms (weighted)', 'ΔE00, validation', 'colourfulness, validation',
               'hue accuracy, validation')
     for i,(ax,title) in enumerate(zip(axs, titles)):
-        ax.set(title=title, xlabel='epoch', **(dict(yscale='log') if i == 1 else dict(ylim=(0, None))))
-        ax.legend(**(dict(fontsize=6, ncols=2, framealpha=0.5) if i == 1 else dict(fontsize=7)))
+        ax.set(title=title, xlabel='epoch', **(dict(yscale='log') if i == 1 else {}))
+        ax.margins(y=.25)
+        if i != 1: ax.legend(fontsize=8, framealpha=.5)
         ax.xaxis.get_major_locator().set_params(integer=True)
+    axs[5].legend(*axs[1].get_legend_handles_labels(), title='terms', loc='center left', fontsize=8); axs[5].axis('off')
     plt.close(fig)
     return fig
 
