@@ -202,21 +202,9 @@ def _work(batch, model, device, quiet, verbose, album=(), **options):
             if said and (verbose or not many or len(said) > 1): tell(*said)
 
 def process(
-    photos,                         # names of files and folders, or '-' for standard input
-    out=None,                       # file, folder, or '-' for standard output; None: beside the photographs
-    model=None, device=None,        # what `find_model` finds; 'cpu', 'cuda', 'cuda:1' or 'mps', None: the CPU
-    render_size=None,               # pixels, 32 to 2048; None: as in settings.ini
-    colour=1.,                      # amount, 0 to 2
-    flip=None,                      # average with the flipped picture? None: as in settings.ini
-    recursive=False,                # look in subfolders, too?
-    format=None,                    # 'jpeg', 'png', 'webp' or 'tiff'; None: the photograph's own
-    quality=None,                   # of JPEG and WebP, 1 to 100; None: as in settings.ini
-    overwrite=False, compare=False, # make anew what is there? also write grey | colour?
-    mark=True,                      # note in EXIF that colours were added, and by which model?
-    quiet=False, verbose=False,     # say nothing but what failed? say a line for each photograph?
-    hint=(), hints=None,            # such as '120,80=#a33b2a'; a file with more: of a single photograph
-    sheet=False,                    # write contact sheets, to choose settings from?
-    same_look=False                 # draw the photographs half way to one balance of colours?
+    photos, out=None, model=None, device=None, render_size=None, colour=1., flip=None, recursive=False, format=None,
+    quality=None, overwrite=False, compare=False, mark=True, quiet=False, verbose=False, hint=(), hints=None,
+    sheet=False, same_look=False # all as the options of the command `colourise`
 ) -> int: # exit status: 0 all is well, 1 some failed
     "Colourise photographs from files to files; raises `RecipeError` if the request makes no sense."
     numbers = dict(render_size=render_size, colour=colour, quality=quality)

@@ -306,10 +306,8 @@ def whole_schedule(data=None, preset='article', device='cuda'): # folder of phot
 
 # %% ../nbs/behind/80_speed.ipynb #4ae8c9af
 def write_bench(
-    recipe,       # its section `lesson` says how much is measured
-    out,          # folder to write bench.csv to
-    against=None, # the Python of an environment with another version of the package
-    data=None     # folder of photographs for `whole_schedule`, which needs a GPU; synthetic ones if None
+    recipe, out,             # its section `lesson` says how much is measured; folder to write bench.csv to
+    against=None, data=None # as the options of `colourise-bench`
 ) -> pd.DataFrame: # what is written: median, ratio and range, a row for each runner
     "Measure everything, one after the other; print and keep what comes out."
     bench,found,file,gpu = Bench(recipe),{},Path(out)/'bench.csv',torch.cuda.is_available()
@@ -327,5 +325,3 @@ def write_bench(
     if not gpu: print("\nthe article's schedule: not measured, no CUDA GPU here")
     print(f'\nWritten to {near(file)}.')
     return table
-
-

@@ -183,15 +183,7 @@ def colourise_pretrain(
     Out:_option('weights (else models/resnet34-<preset>.safetensors)', 'FILE')=None,
     device:Trainer=None, again:Again=False,
 ):
-    """Train a backbone for machines that can't fetch ImageNet's weights: a teacher that pip installs shows it
-    what is in small photographs. The teacher's answers are kept in data/cache.
-
-    A stopped or killed training goes on when the same command is called again. A recipe takes the weights
-    with backbone=FILE.
-
-    Examples:
-      colourise-pretrain --data ~/photographs
-      colourise-pretrain --preset cpu --data ~/tiny-imagenet -o body.safetensors"""
+    "Train a backbone for machines that can't fetch ImageNet's weights, by a teacher that pip installs."
     recipe = load_recipe(preset, *_changes(set, **{'pretrain.data': data}))
     _need_training()
     _tried(device)
@@ -216,7 +208,7 @@ def colourise_evaluate(
 ):
     "Measure how well a model colours photographs whose colours are known."
     if not data: raise RecipeError('Name a folder of colour photographs with --data.')
-    data = _there(data, 'folder')
+    data,train = _there(data, 'folder'),_there(train, 'folder')
     if side < 32: raise RecipeError(f'--side must be at least 32, not {side}.')
     out = _folder(Out, 'runs/evaluation')
     _need_training()

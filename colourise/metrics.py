@@ -157,16 +157,14 @@ def paired_interval(
     return float(d.mean()), *map(float, means.confidence_interval)
 
 # %% ../nbs/40_metrics.ipynb #1b905788
-def verdict(
-    table, # what `score` returned
-    few=5  # with fewer photographs an interval would only look precise
-) -> str:
+def verdict(table) -> str: # what `score` returned
     "What a table of scores says, in a sentence."
     gain,lo,hi = paired_interval(table.delta_e00, table.delta_e00_grey)
     own,grey,cf,truth = table[['delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth']].mean()
     word = 'yes' if lo > 0 else 'no, worse' if hi < 0 else 'not clearly'
     n = count(len(table), 'photograph')
     says = f'{word}, {own:.2f} against {grey:.2f} (gain {gain:.2f}, 95 % interval {lo:.2f} to {hi:.2f}, {n})'
-    if len(table) < few: says = f"can't be said from {n}, of which it has {own:.2f} and grey {grey:.2f}"
+    if len(table) < 5: # an interval would only look precise
+        says = f"can't be said from {n}, of which it has {own:.2f} and grey {grey:.2f}"
     return (f"Better than grey on ΔE00: {says}; colourfulness {cf:.1f} against the truth's {truth:.1f} "
             f'(ratio {cf/max(truth, 1e-9):.2f}).')

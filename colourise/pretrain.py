@@ -7,12 +7,13 @@ __all__ = ['TEACHER', 'MAPS', 'Pictures', 'PretrainError', 'load_teacher', 'ask'
            'Student', 'DistilLoss', 'distil_dls', 'pretrained_header', 'Pretraining']
 
 # %% ../nbs/85_pretrain.ipynb #d3299fbc
-import json, shutil, zipfile, numpy as np, torch, torch.nn.functional as F
+import json, shutil, numpy as np, torch, torch.nn.functional as F
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
-from .files import ColouriseError, digest, in_threads, progress, require, root, shown
-from .photo import PhotoError, embedded, find, is_photo, read
+from .data import photo_files
+from .files import ColouriseError, digest, in_threads, place_names, progress, require, root, shown
+from .photo import PhotoError, embedded, read
 from .colour import luma
 from .modelfile import write_model
 from .unet import GreyConv
@@ -53,15 +54,13 @@ def ask(teacher, x, mode='fp32'): # colour pictures (n,3,h,w) in [0,1]; what `pr
 Pictures = namedtuple('Pictures', 'pixels labels source') # (n,side,side,3) uint8; ImageNet class or -1; where from
 
 def _find(data, side):
-    "Pairs: the name of a folder, and a photograph in it (path, or bytes from a zip file); or else '' and a tile."
+    "Pairs: the name of a folder, and a photograph in it (its path); or else '' and a tile."
     if data == 'embedded':
         for img in (read(p).rgb8 for p in embedded().values()):
             tops,lefts = (range(0, n-side+1, side) for n in (img.height, img.width))
             yield from (('', img.crop((x, y, x+side, y+side))) for y in tops for x in lefts)
         return
-    yield from ((p.parent.name, p) for p in find(data))
-    for z in map(zipfile.ZipFile, sorted(Path(data).rglob('*.zip'))):
-        yield from ((Path(n).parent.name, z.read(n)) for n in sorted(z.namelist()) if is_photo(Path(n)))
+    yield from ((p.parent.name, p) for place in data.split(',') for p in photo_files(place))
 
 def _square(photo, side):
     try: return np.asarray(ImageOps.fit(read(photo, short=side).rgb8, (side, side)))
@@ -72,15 +71,12 @@ def small_pictures(data='embedded', side=64, workers=2): # or a folder of photog
     "Middle squares of photographs (unreadable ones are left out), or tiles of the embedded ones, as `Pictures`."
     require('train', 'timm')
     from timm.data import ImageNetInfo
-    try: found = list(_find(data, side))
-    except (OSError, zipfile.BadZipFile) as e: raise PretrainError(f'{Path(data).name}: {e}; copy it again.') from e
+    found,source = list(_find(str(data), side)),place_names(str(data))
     small = in_threads(lambda f: _square(f[1], side), found, workers, desc='reading')
     found = [(name,x) for (name,_),x in zip(found, small) if x is not None]
-    if len(found) < 2: raise PretrainError(f"'{Path(data).name}' must hold two photographs that can be read, or more.")
+    if len(found) < 2: raise PretrainError(f"'{source}' must hold two photographs that can be read, or more.")
     number = {n: i for i,n in enumerate(ImageNetInfo().label_names())}
-    return Pictures(np.stack([x for _,x in found]), np.array([number.get(n, -1) for n,_ in found]), Path(data).name)
-
-
+    return Pictures(np.stack([x for _,x in found]), np.array([number.get(n, -1) for n,_ in found]), source)
 
 # %% ../nbs/85_pretrain.ipynb #909ead46
 _WIDTHS = [1000, *(c*h*w for c,h,w in MAPS)] # numbers in each part of an answer

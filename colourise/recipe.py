@@ -212,9 +212,8 @@ class Recipe(Part):
         parts = {n: p.checked(f'{n}.' if n not in _flat else '') for n,p in parts.items()}
         return replace(self, **{n: parts[n] for n in _parts}, stages=[parts[s.name] for s in self.stages])
     def outcome(self, stage):
-        "Plain data: what decides the outcome of `stage` (or its name), apart from photographs and start model."
-        stage = stage if isinstance(stage, Stage) else self.stage(stage)
-        return {n: asdict(getattr(self, n)) for n in _flat if n != 'source'} | dict(stage=asdict(stage))
+        "Plain data: what decides the outcome of `stage`, a `Stage`, apart from photographs and start model."
+        return {k: v for part in (*(getattr(self, n) for n in _flat[1:]), stage) for k,v in asdict(part).items()}
     @staticmethod
     def from_dict(d):
         "The recipe that `as_dict` gave, perhaps of an earlier version: what is missing is None; no folder need exist."

@@ -103,11 +103,9 @@ def show_grid(run) -> Image: # of a `StageRun` that is trained
     "The before/after grid of the fixed faces."
     return Image(filename=keep_grid(run))
 
-def full_size(
-    photo, pred, # a `PhotoFile`; what the network made of its largest centred square, tensor (3,size,size)
-    side=256     # height and width of the results, pixels
-) -> tuple:      # tensors: grey (1,side,side); predicted colours on it, and truth (3,side,side)
-    "The colours of `pred`, enlarged, on the luminance of the photograph itself."
+def full_size(photo, pred): # a `PhotoFile`; what the network made of its largest centred square, tensor (3,size,size)
+    "Tensors of 256 px: the photograph's grey (1,256,256), the colours of `pred` on it, and the truth (3,256,256)."
+    side = 256
     truth = to_tensor(ImageOps.fit(read(photo.path).rgb8, (side, side)))[None]
     grey,big = luma(truth),F.interpolate(pred[None], (side, side), mode='bicubic', align_corners=False)
     return grey[0], within_gamut(grey, chroma(big))[0], truth[0]

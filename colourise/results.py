@@ -23,7 +23,7 @@ from .infer import render_shape
 from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_map,hue_accuracies,hue_distance,is_sepia,
     lpips_hint,lpips_network,measure,paired_interval,verdict)
 from .modelfile import trained_size
-from .data import DataError,photo_files
+from .data import photo_files
 from .photo import PhotoError,embedded,jpeg,read,shrink
 from .recipe import run_dir
 from .report import picture_grid
@@ -224,12 +224,9 @@ def write_results(
         with replacing(out/f'{kind}.jpg') as f: figure.savefig(f, format='jpeg', dpi=110, pil_kwargs=dict(quality=88))
 
 # %% ../nbs/behind/72_evaluation.ipynb #fa25b091
-def _found(folder): # photographs, at least one
-    try: return photo_files(Path(folder).expanduser())
-    except DataError: raise ResultsError(f'There is no photograph in {folder}.') from None
 def chroma_of(folder=None): # of photographs, searched with its subfolders; the embedded photographs if None
     "The mean chroma of at most 200 photographs, spread evenly over a folder; more would change little."
-    paths = _found(folder) if folder else list(embedded().values())
+    paths = photo_files(Path(folder).expanduser()) if folder else list(embedded().values())
     return mean_chroma([shrink(read(p).rgb8, 64) for p in paths[::-(-len(paths)//200)]])
 
 def evaluate_folder(
@@ -244,7 +241,7 @@ def evaluate_folder(
     "Measure a model on a folder of photographs and write photographs.csv, metrics.json, report.html and the galleries."
     folder,r,tint = Path(folder).expanduser(),render_size or trained_size(colouriser.header),chroma_of(train)
     name = lambda p: p.relative_to(folder).as_posix() if p.is_relative_to(folder) else p.name # of a zip file
-    photos = {name(p): p for p in _found(folder)}
+    photos = {name(p): p for p in photo_files(folder)}
     results = Results(photos, dict(model=colouriser), side, r, flip)
     table = evaluate(results, tint, lpips_network())
     facts = (f"{colouriser.name} on {count(len(table), 'photograph')}, predicted at a render size of {r}, measured at "

@@ -117,8 +117,7 @@ class StageRun:
     def _fingerprint(self): # everything that decides the outcome of this stage, by name
         start = self.start and digest(self.start, 12)
         photos = digest(''.join(p.sha256 for p in self.sets.train + self.sets.valid), 16)
-        numbers = {k: v for part in self.recipe.outcome(self.stage).values() for k,v in part.items()}
-        return json.loads(json.dumps(numbers | dict(photographs=photos, starts_from=start)))
+        return json.loads(json.dumps(self.recipe.outcome(self.stage) | dict(photographs=photos, starts_from=start)))
     def _check(self): # refuse to mix two runs in one folder
         now,then = self.fingerprint,self.info.get('fingerprint', {})
         if now != from_main(lambda: now):

@@ -6,17 +6,15 @@
 __all__ = ['GreyConv', 'resnet_body', 'colour_unet', 'unet_groups', 'save_model', 'load_model']
 
 # %% ../nbs/20_unet.ipynb #ed9cfe20
-import warnings, torch
+import torch
 from pathlib import Path
 from torch import nn
 from torchvision import models
 from .files import shown
 from .modelfile import ModelError, read_model, write_model
 from .weights import fetch_weights
-with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
-    from fastai.layers import NormType
-    from fastai.vision.models.unet import DynamicUnet
+from fastai.layers import NormType
+from fastai.vision.models.unet import DynamicUnet
 
 # %% ../nbs/20_unet.ipynb #39d541de
 class GreyConv(nn.Conv2d):
@@ -43,14 +41,13 @@ def resnet_body(state=None): # tensors by torchvision's names (`fetch_weights`),
 # %% ../nbs/20_unet.ipynb #90bca337
 def colour_unet(
     backbone='imagenet', # 'imagenet', 'random', or a file of weights: see `fetch_weights`
-    size=64,             # side in pixels of the dummy picture that measures the body; the network takes any size
     seed=None            # of the random weights, without touching torch's own generator; None draws from that
 ) -> DynamicUnet: # (B, 1, H, W) in [0, 1] → (B, 3, H, W), about [0, 1]; `.origin` says whose weights the body has
     "U-Net on ResNet-34 that colours grey pictures; untrained, it hands the grey through."
     state = fetch_weights('resnet34', backbone)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None: torch.manual_seed(seed)
-        model = DynamicUnet(resnet_body(state), 3, (size, size), blur=True, last_cross=True, norm_type=NormType.Batch)
+        model = DynamicUnet(resnet_body(state), 3, (64, 64), blur=True, last_cross=True, norm_type=NormType.Batch)
         *layers,block,last,_ = model.layers # the last one makes fastai's tensors; we want plain ones
         model.layers = nn.ModuleList([*layers, block, nn.Conv2d(last[0].in_channels, 3, 1)])
     for p in [*block.convpath[-1][-1].parameters(), *model.layers[-1].parameters()]: nn.init.zeros_(p)

@@ -6,7 +6,7 @@
 __all__ = ['imagenet_at_hand', 'fetch_weights', 'channels_last', 'fold_norms']
 
 # %% ../nbs/behind/19_weights.ipynb #3e289371
-import torch
+import torch, warnings
 from pathlib import Path
 from safetensors.numpy import load_file
 from torch import nn
@@ -15,6 +15,9 @@ from torchvision import models
 from .files import download, root, shown
 from .modelfile import ModelError, find_model, unpack
 from .recipe import infer_defaults
+with warnings.catch_warnings(): # fastai's use of torch.jit.script is deprecated, and PyTorch says so once
+    warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
+    import fastai.layers
 
 # %% ../nbs/behind/19_weights.ipynb #bc0d8ad9
 _networks = dict(resnet34=('backbone', ('conv1.', 'bn1.', 'layer')), # the recipe's word for it, and what we use of it

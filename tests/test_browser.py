@@ -32,7 +32,7 @@ from colourise.unet import colour_unet
 from colourise.widgets import *
 
 photos = {n: read(embedded()[n]).rgb8.resize((480, 320)) for n in ('coffee', 'chelsea', 'rocket')}
-untrained = {n: w.numpy() for n, w in colour_unet(backbone='random', size=64, seed=1).state_dict().items()}
+untrained = {n: w.numpy() for n, w in colour_unet(backbone='random', seed=1).state_dict().items()}
 class Results: # colours of its own instead of a trained network's: what is tested is the browser
     names,stages = list(photos),['stage1', 'stage2']
     def picture(self, name, what, stage=None, colour=1., render_size=None):

@@ -150,6 +150,7 @@ def test_table_of_stages(course):
     ('colourise-export', ['-o', 'model.pth'], "'model.pth' is no file name that ends in .onnx"),
     ('colourise-pretrain', ['--preset', 'cpu', '-o', 'x.safetensors', '--device', 'toaster'], 'toaster'),
     ('colourise-evaluate', [], '--data'),
+    ('colourise-evaluate', ['--data', '.', '--train', 'nowhere'], "There is no folder 'nowhere'."),
     ('colourise-bench', ['--against', 'no/python'], "no Python 'no/python'"),
     ('colourise-bench', ['--data', 'nowhere'], "There is no folder 'nowhere'."),
 ])
