@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 QUIET := $(shell [ -t 2 ] || echo --quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab ship outputs export clean
+.PHONY: help course test lab ship ideas outputs export clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## */  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ lab: $(VENV)/.course ## open the notebooks in JupyterLab
 
 ship: ## put the model of the last course (PRESET=) into the package, with its card
 	@cp runs/$(PRESET)/shipped/model.safetensors runs/$(PRESET)/shipped/model-card.md colourise/
+
+ideas: $(VENV)/.dev ## train the pairs of pictures that the lessons show, ten minutes each: DATA=folder TEST=folder
+	@$(BIN)/python tools/ideas.py --data '$(DATA)' --test '$(TEST)'
 
 outputs: $(VENV)/.dev ## take the outputs of the last course (PRESET=) over into nbs/
 	@$(BIN)/python tools/adopt_outputs.py 'runs/$(PRESET)/notebooks'

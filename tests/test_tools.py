@@ -87,3 +87,21 @@ def test_other_outputs_are_refused_and_nothing_is_written(project, executed, cel
     r = adopt(project)
     assert r.returncode == 1 and f'nbs/01_one.ipynb: {why}' in r.stderr
     assert all(read_nb(p).cells[1].outputs == [] for p in (project/'nbs').glob('*.ipynb'))
+
+def test_pairs_of_pictures_are_trained_measured_and_kept(project, tmp_path):
+    "Both variants of an idea, for one step each; what is trained already isn't trained again."
+    import pandas as pd
+    from colourise.photo import embedded
+    (project/'nbs/images').mkdir()
+    (tmp_path/'apart').mkdir()
+    shutil.copy(embedded()['rocket'], tmp_path/'apart')
+    tool = 'import sys; sys.path.insert(0, "tools"); import ideas; ideas.BATCH = 2; sys.argv[0] = "ideas.py"; ideas.run()'
+    args = ['--data', 'embedded', '--test', 'apart', '--body', 'random', '--minutes', '.0001', '--device', 'cpu', '--keep', 'kept', 'cross']
+    for again in (False, True):
+        r = run('python', '-c', tool, *args, cwd=project, COLOURISE_ROOT=str(tmp_path), OMP_NUM_THREADS='1')
+        assert r.returncode == 0, r.stderr[-2000:]
+        table = pd.read_csv(project/'nbs/images/ideas.csv').set_index('variant')
+        assert list(table.index) == ['cut', 'cross-connections'] and table[['delta_e00', 'colourfulness', 'hue_distance']].notna().all(axis=None)
+        if again: assert table.equals(first)
+        first = table
+    assert (table.photographs > 0).all() and (project/'nbs/images/idea-cross.jpg').stat().st_size > 10_000
