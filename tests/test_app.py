@@ -1,6 +1,7 @@
 """The server of colourise-app: who may ask it, what it holds, what it gives back, and that nothing is left of it."""
 import io, json, os, re, signal, subprocess, sys, time, zipfile
-from http.client import HTTPConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from threading import Thread
 import numpy as np, pytest
 from PIL import Image
@@ -314,7 +315,7 @@ def test_ctrl_c_ends_it_and_nothing_is_left_on_disk(tmp_path):
             open_now = [os.readlink(f'{fds}/{n}') for n in os.listdir(fds) if os.path.lexists(f'{fds}/{n}')]
             assert [f for f in open_now if f.startswith('/') and not f.startswith(('/dev', '/proc')) and os.access(f, os.W_OK) and 'deleted' in f] == []
         def wait_for_news(): # a page that is still open; whether it is told goodbye or cut off is left to the server
-            with suppress(OSError): page.ask('GET', '/photos?since=999')
+            with suppress(OSError, HTTPException): page.ask('GET', '/photos?since=999')
         waiting = Thread(target=wait_for_news)
         waiting.start()
         time.sleep(.3)
