@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from torchvision.models import vgg as vggs
 from .colour import chroma, colourfulness, scale_chroma
 from .files import ColouriseError
-from .weights import channels_last, fetch_weights, fold_norms
+from .weights import fetch_weights, fold_norms
 
 # %% ../nbs/30_loss.ipynb #c0f9e63e
 def pixel_loss(

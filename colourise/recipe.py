@@ -9,7 +9,6 @@ __all__ = ['T', 'Positive', 'NotNegative', 'Share', 'Below1', 'Between', 'Sizes'
 
 # %% ../nbs/behind/04_recipe.ipynb #5a94151e
 import configparser, difflib, os, re, shlex
-from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path

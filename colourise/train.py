@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, chunked, patch
 from . import __version__
-from .files import count, digest, place_names, read_json, replacing, shown, sweep, write_json
+from .files import digest, place_names, read_json, replacing, shown, sweep, write_json
 from .colour import chroma, lab_chroma, within_gamut
 from .modelfile import model_name, read_header
 from .recipe import infer_defaults, run_dir
