@@ -17,8 +17,8 @@ from .photo import PhotoError, embedded, read
 from .colour import luma
 from .modelfile import write_model
 from .unet import GreyConv
-from .learner import KeepEpochs, LogEpochs, SafeLearner, device_callbacks, device_name, keep_memory
-from .learner import precision, read_position
+from .learner import KeepEpochs, LogEpochs, SafeLearner, adam, device_callbacks, device_name
+from .learner import keep_memory, precision, read_position
 from fastai.basics import DataLoader, DataLoaders, default_device, patch
 from PIL import ImageOps
 from safetensors import safe_open
@@ -219,7 +219,7 @@ def fit(self:Pretraining):
     cbs = [*device_callbacks(device, r.training.cpu_precision), _Log(r, self.photos.labels),
            KeepEpochs(self.position, dict(identity=identity))]
     learn = SafeLearner(distil_dls(self.photos, answers, r, device), Student(r.photos.seed).to(device),
-                        DistilLoss(r.pretrain), cbs=cbs, wd=r.pretrain.weight_decay)
+                        DistilLoss(r.pretrain), opt_func=adam(device), cbs=cbs, wd=r.pretrain.weight_decay)
     learn.fit_one_cycle(len(r.pretrain.sizes), r.pretrain.lr, pct_start=r.training.pct_start)
     state = {k: v.cpu().numpy() for k,v in learn.model.state_dict().items() if k.startswith(('conv1', 'bn1', 'layer'))}
     write_model(self.out, state, arch=dict(name='resnet34'), network='resnet34', output='(B, 512, H/32, W/32)',

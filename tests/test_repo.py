@@ -1,5 +1,6 @@
 """The notebooks, the package, the README and the recipe say the same thing; the house is built as it was drawn; and the notebooks are fit to be read."""
 import ast, re, statistics, tomllib
+from collections import Counter
 import pytest
 from fastcore.nbio import read_nb
 from conftest import REPO, run
@@ -71,6 +72,11 @@ def test_all_outputs_of_training_are_of_one_run():
     runs = {n: (m['run'], m['preset'], m['device']) for n, m in told.items() if m}
     assert len(set(runs.values())) == 1, runs
     assert f'| {runs["index"][0]} |' in (REPO/'README.md').read_text(encoding='utf-8') # in its table of runs
+
+def test_each_stage_has_words_of_its_own():
+    stages = [p for p in NOTEBOOKS if re.match(r'6[1-5]_', p.stem)]
+    cells = Counter(source for p in stages for source in {c.source for c in read_nb(p).cells})
+    assert len(stages) == 5 and [s for s, n in cells.items() if n > 2] == []
 
 def test_readme_names_every_notebook():
     text = (REPO/'README.md').read_text(encoding='utf-8')
