@@ -84,7 +84,7 @@ def hue_figures(preds, truths) -> dict: # pictures, and what they should be
 
 # %% ../nbs/40_metrics.ipynb #393b2b55
 def colour_score(row) -> float: # with `delta_e00`, `delta_e00_grey` and `hue_figures`
-    "By which the best epoch of a stage is chosen, the lower the better: ΔE00 in grey's, hues missed, hue distance."
+    "Picks the best epoch of a stage, lower is better: ΔE00 as a share of grey's + hues missed + hue distance."
     missed = np.nan_to_num(1 - row['hue_accuracy'], nan=1) # nothing is coloured
     return float(row['delta_e00']/row['delta_e00_grey'] + missed + row['hue_distance'])
 
@@ -165,6 +165,6 @@ def verdict(table) -> str: # what `score` returned
     n = count(len(table), 'photograph')
     says = f'{word}, {own:.2f} against {grey:.2f} (gain {gain:.2f}, 95 % interval {lo:.2f} to {hi:.2f}, {n})'
     if len(table) < 5: # an interval would only look precise
-        says = f"can't be said from {n}, of which it has {own:.2f} and grey {grey:.2f}"
+        says = f"can't be said from {n} ({own:.2f} against grey's {grey:.2f})"
     return (f"Better than grey on ΔE00: {says}; colourfulness {cf:.1f} against the truth's {truth:.1f} "
             f'(ratio {cf/max(truth, 1e-9):.2f}).')

@@ -43,7 +43,7 @@ def colour_unet(
     backbone='imagenet', # 'imagenet', 'random', or a file of weights: see `fetch_weights`
     seed=None            # of the random weights, without touching torch's own generator; None draws from that
 ) -> DynamicUnet: # (B, 1, H, W) in [0, 1] → (B, 3, H, W), about [0, 1]; `.origin` says whose weights the body has
-    "U-Net on ResNet-34 that colours grey pictures; untrained, it hands the grey through."
+    "U-Net on ResNet-34 that colours grey pictures; untrained, it passes the grey straight through."
     state = fetch_weights('resnet34', backbone)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None: torch.manual_seed(seed)
