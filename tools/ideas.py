@@ -64,7 +64,7 @@ def train(pixels, recipe, device, seconds, backbone, change=None, see=False, rat
     groups = [dict(params=g, share=r) for g, r in zip(unet_groups(model), rates) if r]
     for p in model.parameters(): p.requires_grad_(False)
     for p in sum((g['params'] for g in groups), []): p.requires_grad_(True)
-    opt, start, bar = torch.optim.AdamW(groups, weight_decay=recipe.training.weight_decay), clock(device), progress(total=100, unit=' %')
+    opt, start, bar = torch.optim.AdamW(groups, weight_decay=recipe.training.weight_decay, fused=True), clock(device), progress(total=100, unit=' %')
     while (done := (clock(device) - start)/seconds) < 1:
         bar.update(int(100*done) - bar.n)
         rate = done/.3 if done < .3 else (1 + math.cos(math.pi*(done - .3)/.7))/2 # one cycle
@@ -144,7 +144,7 @@ def main(a):
                 torch.save(dict(row=row | measure(model, paths, size), faces=faces, model=weights), file)
             kept = torch.load(file, weights_only=True)
             rows = [r for r in rows if (r['idea'], r['variant']) != (idea, name)] + [dict(idea=idea, variant=name) | kept['row']]
-            raw = idea in ('cross', 'shuffle') # whose fault is in the network's own picture, and not in its colours
+            raw = idea == 'shuffle' # whose fault is in the network's own picture, and not in its colours
             columns[name] = [Image.fromarray(kept['faces'][n][0 if raw else 1].numpy()) for n in FACES]
             shown[name], errors[name] = kept['row'], [delta_e00(kept['faces'][n][1].numpy(), np.asarray(truth(embedded()[n], 256))) for n in FACES]
             pd.DataFrame(rows).round(4).to_csv(table, index=False)
