@@ -116,6 +116,7 @@ class Loss(Part):
     target_colour: Positive[float] # colour of the targets: 1 as they are, 1.2 a fifth more
     class_rebalancing: Share       # how far rare colours count more in the pixel loss
     colourfulness_weight: NotNegative # of the term that rewards colourful predictions
+    guess_weight: NotNegative      # of the colours that the distilled body takes the photograph to have
 
 class Training(Part):
     "How weights are found, and when a stage is over."
@@ -140,6 +141,7 @@ class Pretrain(Part):
     weight_decay: NotNegative      # of AdamW
     temperature: Positive[float]   # that the logits of teacher and student are divided by
     feature_weight: NotNegative    # of the squared errors of feature maps, beside the divergence of the answers
+    colour_weight: NotNegative     # of the surprise at the photograph's own colours
 
 class Lesson(Part):
     "How much the lessons and the benchmark measure."

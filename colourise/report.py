@@ -117,9 +117,9 @@ def stage_report(run) -> Markdown: # of a `StageRun` that is trained
     first = next(row for row in run.history if row.keys() == last.keys()) # VGG-16 may have joined or left the loss
     share = 100*r['delta_e00_train']/r['delta_e00_train_grey']
     gain = lambda k, a: f'{a[k]:.3f} → {last[k]:.3f} ({100*(last[k]/a[k]-1):+.0f} %)'
-    alike = first is not last or len(run.history) < 2
+    alike,vgg = first is not last or len(run.history) < 2,'with' if 'train_feature' in last else 'without'
     train_gain = (f"{gain('train_loss', first)} from epoch {first['epoch']}" if alike else
-                  f"{last['train_loss']:.3f} in the last epoch, the only one without VGG-16 in it")
+                  f"{last['train_loss']:.3f} in the last epoch, the only one {vgg} VGG-16 in it")
     versus = lambda k: 'below' if r[k] < r[f'{k}_grey'] else 'not below'
     words = dict(most=run.epochs, valid=len(run.sets.valid), share=share,
                  body='frozen' if r['frozen'] else 'unfrozen',

@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from fastcore.foundation import IN_NOTEBOOK, chunked, patch
 from . import __version__
-from .files import digest, place_names, read_json, replacing, shown, sweep, write_json
+from .files import digest, place_names, read_json, replacing, root, shown, sweep, write_json
 from .colour import chroma, lab_chroma, within_gamut
 from .modelfile import model_name, read_header
 from .recipe import infer_defaults, run_dir
 from .metrics import colour_score, hue_figures, score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
+from .pretrain import Painter
 from .loss import FeatureLoss
 from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
 from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, adam, device_callbacks,
@@ -192,7 +193,9 @@ def learner(self:StageRun) -> StageLearner:
     cbs = [_StageLog(self.stage.name, r.photos.seed, hint), StopOnPlateau(t.patience, t.min_gain),
            KeepEpochs(self.position, keep_model=self._keep_model, by=t.checkpoint_by),
            *device_callbacks(self.device, t.cpu_precision), *together(self.device)]
-    learn = StageLearner(dls, model.train(), loss_func=FeatureLoss.from_recipe(r), splitter=unet_groups,
+    body = root()/Path(r.network.backbone).expanduser() # a file, if it was distilled; else nobody can guess
+    painter = Painter(body).to(self.device) if r.loss.guess_weight and body.is_file() else None
+    learn = StageLearner(dls, model.train(), loss_func=FeatureLoss.from_recipe(r, painter), splitter=unet_groups,
                          opt_func=adam(self.device), wd=t.weight_decay, cbs=cbs)
     learn.stage_run = self
     return learn

@@ -9,7 +9,7 @@ import argparse, math, time
 from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from PIL import Image
+from PIL import Image, ImageOps
 from fastai.layers import PixelShuffle_ICNR
 from fastai.vision.models.unet import UnetBlock
 from torch import nn
@@ -21,7 +21,7 @@ from colourise.learner import device_name, keep_memory, precision
 from colourise.loss import FeatureLoss
 from colourise.metrics import delta_e00, hue_accuracies, hue_distance
 from colourise.photo import embedded, read
-from colourise.pretrain import small_pictures
+from colourise.pretrain import Painter, small_pictures
 from colourise.recipe import load_recipe
 from colourise.report import picture_grid
 from colourise.unet import colour_unet, unet_groups
@@ -31,6 +31,7 @@ IMAGES = Path(__file__).resolve().parent.parent/'nbs/images'
 FACES = 'astronaut', 'chelsea', 'coffee', 'china', 'grace_hopper'
 BATCH, LR, RENDER = 16, 1e-3, 64 # photographs in a step; the head's highest rate (lesson7); render size of what is measured, pixels
 WITHOUT = dict(feature_weights=(0, 0, 0), gram_weight=0) # the observer
+WITH = dict(feature_weights=(.01, .025, .02), gram_weight=5000) # twice those of the preset cpu, so that their worth shows in little time
 
 class Silence(nn.Module):
     def forward(self, x): return x*0
@@ -55,7 +56,7 @@ def clock(device): return time.process_time() if device.type == 'cpu' else time.
 
 def train(pixels, recipe, device, seconds, backbone, change=None, see=False, rates=(.1, .3, 1), sizes=(48,), **weights):
     "The network of a variant, and how many photographs it has seen; `seconds` of `clock`, shared evenly by its sizes."
-    seed, losses = recipe.photos.seed, vars(recipe.loss) | ({} if see else WITHOUT) | weights
+    seed, losses = recipe.photos.seed, vars(recipe.loss) | (WITH if see else WITHOUT) | weights
     torch.manual_seed(seed)
     model = colour_unet(backbone, seed=seed)
     if change: change(model)
@@ -122,6 +123,14 @@ def filters(body): # 64 first filters of a random and of the distilled body, as 
         pictures[name] = [w.unflatten(0, (8, 8)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)]
     picture_grid(pictures, [''], 3.4).savefig(IMAGES/'idea-filters.jpg', dpi=80, pil_kwargs=dict(quality=88))
 
+def guesses(body): # what the distilled body takes the colours of the faces for
+    painter, squares = Painter(body), [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
+    greys = [np.asarray(s.convert('L')) for s in squares]
+    painted = painter(torch.from_numpy(np.stack(greys))[:, None]/255).permute(0, 2, 3, 1).numpy()
+    columns = {'grey': greys, 'guess': [enlarge(g, c) for g, c in zip(greys, painted)], 'truth': squares}
+    picture_grid({k: [Image.fromarray(np.asarray(x)).convert('RGB') for x in v] for k, v in columns.items()},
+                 [n.replace('_', ' ') for n in FACES], 1.7).savefig(IMAGES/'idea-guess.jpg', dpi=80, pil_kwargs=dict(quality=85))
+
 def main(a):
     device, table, keep_runs = torch.device(a.device), IMAGES/'ideas.csv', a.keep
     recipe = load_recipe('cpu', f'loss.vgg={a.vgg}')
@@ -129,7 +138,8 @@ def main(a):
     seconds = 60*a.minutes*(torch.get_num_threads() if device.type == 'cpu' else 1)
     pixels = cache(lambda large: small_pictures(a.large if large else a.data, 160 if large else 64).pixels)
     paths, rows = photo_files(a.test), [] if not table.exists() else pd.read_csv(table).to_dict('records')
-    for idea in a.ideas or [i for i in IDEAS if a.large or i != 'sizes']:
+    for idea in a.ideas or [*(i for i in IDEAS if a.large or i != 'sizes'), 'drawings']:
+        if idea == 'drawings': filters(a.body); guesses(a.body); continue
         columns, errors, shown = {}, {}, {}
         for name, changes in IDEAS[idea].items():
             same = next((k for k, v in ((k, v) for i in IDEAS.values() for k, v in i.items()) if v == changes), name) # trained for another idea
@@ -150,11 +160,10 @@ def main(a):
             pd.DataFrame(rows).round(4).to_csv(table, index=False)
             print(idea, name, {k: round(v, 3) if isinstance(v, float) else v for k, v in kept['row'].items()}, flush=True)
         figure(idea, columns, errors, shown)
-        if idea == 'body': filters(a.body)
 
 def run():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('ideas', nargs='*', metavar='IDEA', help=', '.join(IDEAS) + ' (else all)')
+    p.add_argument('ideas', nargs='*', metavar='IDEA', help=', '.join(IDEAS) + '; drawings: what the distilled body sees and guesses (else all)')
     p.add_argument('--data', required=True, help='photographs to train on; small ones will do')
     p.add_argument('--large', help='photographs of 128 px and more, for the idea `sizes`')
     p.add_argument('--test', required=True, help='photographs to measure on')
