@@ -109,7 +109,7 @@ def teacher_answers(pixels, device, mode='fp32', bs=32): # (n,side,side,3), uint
     return np.load(part.replace(file), mmap_mode='c')
 
 # %% ../nbs/85_pretrain.ipynb #d43c1dcd
-SQUARES = 16 # of the chroma plane, along R−Y and along B−Y, each a 16th wide; what lies outside goes to the edge
+SQUARES = 16 # of the chroma plane, along R−Y and along B−Y, each a 16th wide; others go to the edge
 
 class Student(ResNet):
     "ResNet-34 for grey pictures (n,1,h,w) in [0,1]; its output is like `parts` of the teacher's answers."
@@ -228,8 +228,9 @@ def _identity(run): # what decides the outcome; refuses to go on with what anoth
 # %% ../nbs/85_pretrain.ipynb #c0a7e1d6
 def square_shares(pixels): # (n,side,side,3), uint8
     "How common each square of the chroma plane is (SQUARES²), half of it shared out evenly."
-    some = (torch.from_numpy(x[:, ::4, ::4]).permute(0, 3, 1, 2)/255 for x in np.array_split(pixels, len(pixels)//1000 + 1))
-    n = sum(torch.bincount(chroma_squares(x, SQUARES).flatten(), minlength=SQUARES**2) for x in some)
+    some = map(torch.from_numpy, np.array_split(pixels[:, ::4, ::4], len(pixels)//1000 + 1)) # they needn't all fit
+    squares = (chroma_squares(x.permute(0, 3, 1, 2)/255, SQUARES).flatten() for x in some)
+    n = sum(torch.bincount(s, minlength=SQUARES**2) for s in squares)
     return n/n.sum()/2 + 0.5/SQUARES**2
 
 

@@ -192,6 +192,7 @@ def test_a_colour_from_another_photograph(app):
 def test_fifty(app):
     give(app, *(named(f'old{i}.jpg', picture((90, 60))) for i in range(50)))
     coloured(app, 50, 50)
+    app.locator('#cards li.ready img').nth(49).wait_for() # the last picture is drawn a moment later
     assert app.locator('#cards li.ready img').count() == 50
     app.locator('#cards button').nth(40).click()
     assert app.locator('#name').inner_text() == 'old40.jpg'
