@@ -260,7 +260,8 @@ class Painter(nn.Module):
     "A distilled student that says what colours a grey picture may have: frozen, and always in eval mode."
     def __init__(self, path): # weights that `Pretraining` wrote
         super().__init__()
-        state = {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
+        try: state = {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
+        except Exception: state = {} # somebody else's file, such as a `.pth` one
         if 'log_share' not in state:
             raise PretrainError(f"{shown(path)} can't guess colours: distil it again, or set guess_weight = 0.")
         self.register_buffer('log_share', state.pop('log_share')[:, None, None])
