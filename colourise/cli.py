@@ -39,7 +39,7 @@ def command(func): # its docments become options; returns an exit status or None
     prog = func.__name__.replace('_', '-')
     def say(sentence, status):
         several = os.environ.get('RANK', '0') != '0' # the first process says what all have to say
-        if several and status == 1: time.sleep(3)
+        if several and status in (1, 2): time.sleep(3) # else its end stops the first one before that has spoken
         if not several or status == 1: print(f'{prog}: {sentence}', file=sys.stderr)
         return status
     @wraps(func)
