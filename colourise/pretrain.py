@@ -224,7 +224,8 @@ class Pretraining:
 def _identity(run): # what decides the outcome; refuses to go on with what another recipe, or other photographs, began
     r,at = run.recipe,run.at
     now = {f'pretrain.{k}': v for k,v in r.as_dict()['pretrain'].items() if k != 'data'} | dict(teacher=TEACHER)
-    now |= dict(seed=r.photos.seed, flip_p=r.augment.flip_p, photographs=digest(run.photos.pixels.ravel(), 24))
+    now |= dict(seed=r.photos.seed, flip_p=r.augment.flip_p, photographs=digest(run.photos.pixels.ravel(), 24),
+                cells=CELLS)
     now,was = json.loads(json.dumps(now)),at.get('facts', at).get('identity', {})
     for k in [k for k in now if at and was.get(k) != now[k]]:
         raise PretrainError(f'{shown(run.out)} was trained with {k} = {was.get(k)}, but now it is {now[k]}: '
@@ -266,7 +267,7 @@ class Painter(nn.Module):
         super().__init__()
         try: state = {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
         except Exception: state = {} # somebody else's file, such as a `.pth` one
-        if 'log_share' not in state:
+        if len(state.get('log_share', ())) != CELLS: # or one that chose among other colours
             raise PretrainError(f"{shown(path)} can't guess colours: distil it again, or set guess_weight = 0.")
         self.register_buffer('log_share', state.pop('log_share')[:, None, None])
         self.student = Student().requires_grad_(False)
