@@ -8,7 +8,7 @@ __all__ = ['TEACHER', 'MAPS', 'Pictures', 'PretrainError', 'load_teacher', 'ask'
            'Painter']
 
 # %% ../nbs/85_pretrain.ipynb #d3299fbc
-import json, math, shutil, numpy as np, torch, torch.nn.functional as F
+import json, math, os, shutil, numpy as np, torch, torch.nn.functional as F
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
@@ -204,8 +204,10 @@ def pretrained_header(path): # of weights that `Pretraining` wrote
 # %% ../nbs/85_pretrain.ipynb #5739aa7c
 class Pretraining:
     "The distillation of a backbone, and where it stands."
-    def __init__(self, recipe, photos=None, out=None, device=None): # `Pictures`; file of weights; None: as usual
+    def __init__(self, recipe, photos=None, out=None, device=None, # `Pictures`; file of weights; None: as usual
+                 again=None): # replace what another recipe trained? None: if the course runs again
         self.recipe,self.device = recipe,torch.device(device or default_device())
+        self.again = bool(os.environ.get('COLOURISE_AGAIN')) if again is None else again
         self.out = Path(out or root()/'models'/f'resnet34-{recipe.preset}.safetensors')
         self.position = self.out.with_suffix('.resume.pt')
         self.photos = photos or small_pictures(recipe.pretrain.data, workers=recipe.source.workers)
@@ -221,15 +223,17 @@ class Pretraining:
         return self
 
 # %% ../nbs/85_pretrain.ipynb #8109fbe9
-def _identity(run): # what decides the outcome; refuses to go on with what another recipe, or other photographs, began
+def _identity(run): # what decides the outcome; what another recipe, or other photographs, began is refused or forgotten
     r,at = run.recipe,run.at
     now = {f'pretrain.{k}': v for k,v in r.as_dict()['pretrain'].items() if k != 'data'} | dict(teacher=TEACHER)
     now |= dict(seed=r.photos.seed, flip_p=r.augment.flip_p, photographs=digest(run.photos.pixels.ravel(), 24),
                 cells=CELLS)
     now,was = json.loads(json.dumps(now)),at.get('facts', at).get('identity', {})
-    for k in [k for k in now if at and was.get(k) != now[k]]:
-        raise PretrainError(f'{shown(run.out)} was trained with {k} = {was.get(k)}, but now it is {now[k]}: '
-                            'train it again (--again), or name another file.')
+    other = next((k for k in now if at and was.get(k) != now[k]), None)
+    if other and run.again: run.forget()
+    elif other:
+        raise PretrainError(f'{shown(run.out)} was trained with {other} = {was.get(other)}, but now it is {now[other]}'
+                            ': train it again (AGAIN=1 with make, --again on the command line), or name another file.')
     return now
 
 # %% ../nbs/85_pretrain.ipynb #c0a7e1d6
