@@ -37,18 +37,17 @@ def plot_finder(found, lr): # what `lr_find` returned; the learning rate that is
 def plot_history(run): # a `StageRun`
     "Curves of a stage, as a matplotlib figure: loss, its terms, ΔE00 and colourfulness."
     h = pd.DataFrame(run.history)
-    terms = [k.removeprefix('train_') for k in h if k.startswith('train_') and k != 'train_loss']
+    terms = sorted(k.removeprefix('train_') for k in h if k.startswith('train_') and k != 'train_loss')
     fig,axs = plt.subplots(2, 3, figsize=(9, 5), layout='constrained')
     axs = axs.flat
     def line(i, y, name, c, ls='-'): axs[i].plot(h.epoch, h[y], color=c, ls=ls, label=name, marker='.', lw=1.2)
-    for kind,c in (('train', 'C0'), ('valid', 'C1')):
+    for kind,c,ls in (('train', 'C0', '-'), ('valid', 'C1', '--')):
         line(0, f'{kind}_loss', kind, c)
-        for t,ls in zip(terms, ('-', '--', ':', '-.', (0, (5, 5)))): line(1, f'{kind}_{t}', f'{kind} {t}', c, ls)
+        for i,t in enumerate(terms): line(1, f'{kind}_{t}', f'{kind} {t}', f'C{i}', ls)
     line(2, 'delta_e00', 'prediction', 'C1'); line(2, 'delta_e00_grey', 'grey baseline', 'grey', '--')
     line(3, 'colourfulness', 'prediction', 'C1'); line(3, 'colourfulness_truth', 'truth', 'C2', '--')
     line(4, 'hue_accuracy', 'prediction', 'C1'); line(4, 'best_single_hue', 'best single hue', 'grey', '--')
-    titles = ('loss', 'its terms (weighted)', 'ΔE00, validation', 'colourfulness, validation',
-              'hue accuracy, validation')
+    titles = 'loss','its terms (weighted)','ΔE00, validation','colourfulness, validation','hue accuracy, validation'
     for i,(ax,title) in enumerate(zip(axs, titles)):
         ax.set(title=title, xlabel='epoch', **(dict(yscale='log') if i == 1 else {}))
         ax.margins(y=.25)

@@ -42,26 +42,28 @@ def plain_shuffle(model): # each of the four pixels starts with weights of its o
     for m in model.modules():
         if isinstance(m, PixelShuffle_ICNR): nn.init.kaiming_normal_(m[0][0].weight); del m[2:]
 
-# idea → variant → what is changed: backbone, network, loss, rates of the three layer groups, sizes. The last one is all together.
+# idea → variant → what is changed: backbone, network, loss, rates of the three layer groups, sizes.
 IDEAS = dict(
     body={'random body': dict(backbone='random'), 'distilled body': {}},
     cross={'cut': dict(change=cut), 'cross-connections': {}},
     shuffle={'plain start': dict(change=plain_shuffle), 'ICNR and blur': {}},
     loss={'pixels': dict(class_rebalancing=0), 'rare colours count more': {}, '+ features': dict(gram_weight=0, see=True),
           '+ Gram matrices': dict(see=True)},
+    lean={'truth alone': {}, 'truth and guess': dict(guess=True)},
     freezing={'frozen': dict(rates=(0, 0, 1)), 'one rate': dict(rates=(1, 1, 1)), 'three rates': {}},
     sizes={'128 px': dict(sizes=(128,)), '64, then 128 px': dict(sizes=(64, 128))})
 
 def clock(device): return time.process_time() if device.type == 'cpu' else time.perf_counter()
 
-def train(pixels, recipe, device, seconds, backbone, change=None, see=False, rates=(.1, .3, 1), sizes=(48,), **weights):
+def train(pixels, recipe, device, seconds, backbone, change=None, see=False, guess=False, rates=(.1, .3, 1), sizes=(48,), **weights):
     "The network of a variant, and how many photographs it has seen; `seconds` of `clock`, shared evenly by its sizes."
     seed, losses = recipe.photos.seed, vars(recipe.loss) | (WITH if see else WITHOUT) | weights
     torch.manual_seed(seed)
     model = colour_unet(backbone, seed=seed)
     if change: change(model)
     model.to(device, memory_format=torch.channels_last)
-    loss, rng, seen = FeatureLoss(seed=seed, **losses), np.random.default_rng(seed), 0
+    painter = Painter(backbone).to(device) if guess else None
+    loss, rng, seen = FeatureLoss(seed=seed, painter=painter, **losses), np.random.default_rng(seed), 0
     groups = [dict(params=g, share=r) for g, r in zip(unet_groups(model), rates) if r]
     for p in model.parameters(): p.requires_grad_(False)
     for p in sum((g['params'] for g in groups), []): p.requires_grad_(True)
