@@ -280,5 +280,8 @@ class Painter(nn.Module):
     def train(self, mode=True): return super().train(False)
     def forward(self, grey): # (n,1,side,side) in [0,1]; chroma (n,3,16,16)
         small = channels_last(F.interpolate(grey, (64, 64), mode='area')) # the size that it has learnt to look at
-        p = (2*self.student.colours(self.student.look(small)).float() + self.log_share).softmax(1)
-        return torch.einsum('bchw,ca->bahw', p, cell_middles().to(p.device))
+        logits,cells = self.student.colours(self.student.look(small)).float(),cell_middles().to(grey.device)
+        mean = lambda power, x: torch.einsum('bchw,ca->bahw', (power*logits + self.log_share).softmax(1), x)
+        length = lambda x: x[:, ::2].norm(dim=1, keepdim=True) # of R−Y and B−Y: how far from grey
+        hue = mean(2, cells)
+        return hue*mean(1, length(cells))/length(hue).clamp(min=1e-4)

@@ -65,8 +65,7 @@ def imagenet_at_hand(name): # 'resnet34', 'vgg16' or 'vgg16_bn'
 # %% ../nbs/behind/19_weights.ipynb #4989cc6f
 def fetch_weights(
     name,             # 'resnet34' (the backbone), or 'vgg16_bn' or 'vgg16' (the network of the loss)
-    source='imagenet' # 'imagenet' (torchvision's), 'random', 'shipped' (the body of the model in the package), or a
-                      # `.pth` or `.safetensors` file (of either VGG-16)
+    source='imagenet' # 'imagenet' (torchvision's), 'random', 'shipped' (the body of the package's model), or a file
 ) -> dict|None:       # tensors by torchvision's names, without the classifier; None for 'random'
     "Weights of a torchvision network; never a random start unless 'random' was asked for."
     if source == 'random': return None
@@ -79,7 +78,8 @@ def fetch_weights(
     elif source == 'shipped': path = find_model(default=infer_defaults().model)
     else: path = next((p for p in (Path(source).expanduser(), root()/source) if p.is_file()), None)
     if path: return _select(_read_weights(path), name, path)
-    raise ModelError(f"There is no file '{source}' ({key}): name a `.pth` or `.safetensors` file, imagenet or random.")
+    raise ModelError(f"There is no file '{source}' ({key}): name a `.pth` or `.safetensors` file, imagenet or random"
+                     + (', or make one with colourise-pretrain.' if name == 'resnet34' else '.'))
 
 # %% ../nbs/behind/19_weights.ipynb #df51dec8
 def channels_last(x): # (B, C, H, W)

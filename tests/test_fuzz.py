@@ -89,8 +89,8 @@ def tiny_graph():
         w.ClearField('raw_data')
         w.data_location = onnx.TensorProto.EXTERNAL
         for k,v in (('location', 'given by name'), ('offset', '0'), ('length', '12')): w.external_data.add(key=k, value=v)
-    values = [h.make_tensor_value_info(n, t, shape) for n,t,shape in (('grey', 1, (1, 1, 'h', 'w')), ('window', 7, (4,)), ('rgb', 1, (1, 3, 'h', 'w')))]
-    graph = h.make_graph([h.make_node('Conv', ['grey', 'weight', 'bias'], ['rgb'])], 'tiny', values[:2], values[2:], weights)
+    values = [h.make_tensor_value_info(n, t, shape) for n,t,shape in (('grey', 1, (1, 1, 'h', 'w')), ('rgb', 1, (1, 3, 'h', 'w')))]
+    graph = h.make_graph([h.make_node('Conv', ['grey', 'weight', 'bias'], ['rgb'])], 'tiny', values[:1], values[1:], weights)
     return h.make_model(graph, opset_imports=[h.make_opsetid('', 18)], ir_version=8).SerializeToString()
 
 @pytest.fixture

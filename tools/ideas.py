@@ -16,7 +16,7 @@ from torch import nn
 from colourise.colour import chroma, colourfulness, enlarge
 from colourise.data import Augment, pad_batch, photo_files
 from colourise.files import progress
-from colourise.infer import padded, render_shape
+from colourise.infer import render_shape, seen_shape
 from colourise.learner import device_name, keep_memory, precision
 from colourise.loss import FeatureLoss
 from colourise.metrics import delta_e00, hue_accuracies, hue_distance
@@ -73,7 +73,7 @@ def train(pixels, recipe, device, seconds, backbone, change=None, see=False, gue
         rate = done/.3 if done < .3 else (1 + math.cos(math.pi*(done - .3)/.7))/2 # one cycle
         for g in opt.param_groups: g['lr'] = LR*g['share']*max(rate, .04)
         size = sizes[int(done*len(sizes))]
-        n = max(2, BATCH*48**2//size**2)
+        n = max(4, BATCH*48**2//size**2)
         batch = [pixels[i] for i in rng.integers(len(pixels), size=n)]
         padded_batch, sizes_of = pad_batch(batch)
         grey, colour = Augment(recipe, size)((padded_batch.to(device), sizes_of))
@@ -93,9 +93,9 @@ def truth(path, side): # the photograph, with an area of at most side × side pi
 @torch.inference_mode()
 def paint(model, picture, size): # what the network paints by itself (h, w, 3), and its chroma on the picture's own luma
     grey = picture.convert('L')
-    x, inside = padded(np.asarray(grey.resize(render_shape(*grey.size, size), Image.Resampling.LANCZOS), np.float32)/255, 8)
+    x = np.asarray(grey.resize(seen_shape(*grey.size, size), Image.Resampling.LANCZOS), np.float32)/255
     device = next(model.parameters()).device
-    y = model(torch.from_numpy(x)[None, None].to(device))[0].float().cpu()[(slice(None), *inside)].permute(1, 2, 0).numpy()
+    y = model(torch.from_numpy(x)[None, None].to(device))[0].float().cpu().permute(1, 2, 0).numpy()
     return (y.clip(0, 1)*255).astype(np.uint8), enlarge(np.asarray(grey), chroma(y).astype(np.float32))
 
 def measure(model, paths, size): # on photographs kept apart, at 256 px
