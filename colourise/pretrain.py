@@ -284,4 +284,4 @@ class Painter(nn.Module):
         mean = lambda power, x: torch.einsum('bchw,ca->bahw', (power*logits + self.log_share).softmax(1), x)
         length = lambda x: x[:, ::2].norm(dim=1, keepdim=True) # of R−Y and B−Y: how far from grey
         hue = mean(2, cells)
-        return hue*mean(1, length(cells))/length(hue).clamp(min=1e-4)
+        return hue*(mean(1, length(cells))/length(hue).clamp(min=1e-4)).sqrt()
