@@ -29,7 +29,7 @@ def exported(tmp_path_factory):
     return model, folder/'model.onnx', export_onnx(model, folder/'model.onnx')
 
 def expected(net, grey):
-    "What `net` makes of `grey` (H, W) when nothing is shrunk or mirrored."
+    "What `net` makes of `grey` (H, W) when nothing is shrunk or stretched."
     y, colours = grey[..., None], chroma(net.predict(grey))*np.float32(net.gain)
     colours = colours*np.minimum(net.max_chroma/np.maximum(lab_chroma(y + colours), 1e-6), 1)[..., None]**2
     assert lab_chroma(y + colours).max() > 30 and abs(bound_chroma(y, colours, net.max_chroma) - colours).max() < 1e-3
