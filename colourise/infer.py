@@ -18,7 +18,7 @@ from .colour import MAX_CHROMA, bound_chroma, chroma, enlarge, lab_chroma
 from .files import ColouriseError, out_of_memory, progress as bar, reason
 from .hints import with_hints
 from .look import towards
-from .modelfile import ModelError, find_model, model_name, read_model, trained_size
+from .modelfile import ModelError, find_model, model_name, own_size, read_model
 from .photo import read
 from .recipe import infer_defaults
 
@@ -118,8 +118,7 @@ _smallest,_largest = 32,2048 # render size, pixels
 def _options(header, render_size=None, flip=None, colour=1.):
     "`render_size` and `flip` with defaults in place of None; raises `InferError` for what is impossible."
     ours = infer_defaults()
-    trained = min(max(trained_size(header), _smallest), _largest)
-    size = ours.render_size or trained if render_size is None else render_size
+    size = ours.render_size or min(max(own_size(header), _smallest), _largest) if render_size is None else render_size
     if int(size) != size or not _smallest <= size <= _largest:
         raise InferError(f'The render size is a whole number of pixels from {_smallest} to {_largest}, not {size}.')
     if not 0 <= colour <= 2:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['lpips_hint', 'delta_e00_map', 'delta_e00', 'grey_picture', 'hue_accuracies', 'balanced_hue_accuracy',
            'best_single_hue', 'hue_distance', 'is_sepia', 'hue_figures', 'colour_score', 'psnr', 'ssim',
-           'lpips_network', 'lpips', 'measure', 'delta_cf', 'score', 'paired_interval', 'verdict']
+           'lpips_network', 'lpips', 'measure', 'delta_cf', 'score', 'mean_score', 'paired_interval', 'verdict']
 
 # %% ../nbs/40_metrics.ipynb #d446fbbd
 import warnings
@@ -143,6 +143,11 @@ def score(preds, truths, names=None): # pictures; what they should be; of the ph
                  colourfulness=colourfulness(p), colourfulness_truth=colourfulness(t))
             for p,t in zip(preds, truths, strict=True)]
     return pd.DataFrame(rows, index=pd.Index(names or range(len(rows)), name='photograph'))
+
+def mean_score(preds, truths) -> dict: # pictures; what they should be
+    "The means of `score`, `hue_figures`, and the `colour_score` of both."
+    row = dict(score(preds, truths).mean()) | hue_figures(preds, truths)
+    return {k: float(v) for k,v in row.items()} | dict(colour_score=colour_score(row))
 
 # %% ../nbs/40_metrics.ipynb #6b6b222b
 def paired_interval(

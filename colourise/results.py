@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ResultsError', 'course_models', 'Results', 'mean_chroma', 'tinted', 'upper_bound', 'evaluate', 'means', 'gains',
-           'hue_verdict', 'galleries', 'gallery_figure', 'report', 'told', 'write_results', 'chroma_of',
+           'hue_verdict', 'size_scores', 'galleries', 'gallery_figure', 'report', 'told', 'write_results', 'chroma_of',
            'evaluate_folder']
 
 # %% ../nbs/behind/72_evaluation.ipynb #96eda6d4
@@ -21,8 +21,7 @@ from .colour import chroma,colourfulness,enlarge
 from .files import ColouriseError,count,data_url,progress as bar,replacing,shown,write_atomic,write_json
 from .infer import render_shape
 from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_map,hue_accuracies,hue_distance,is_sepia,
-    lpips_hint,lpips_network,measure,paired_interval,verdict)
-from .modelfile import trained_size
+    lpips_hint,lpips_network,mean_score,measure,paired_interval,verdict)
 from .data import photo_files
 from .photo import PhotoError,embedded,jpeg,read,shrink
 from .recipe import run_dir
@@ -149,6 +148,14 @@ def hue_verdict(table): # from `evaluate`
             f"{single['hue_accuracy']:.3f} (found: {found}); hue distance {own['hue_distance']:.2f} (0: each hue as "
             f"common as in the truth, 1: none in common). Left in sepia: {int(table.sepia.sum())} of {len(table)}.")
 
+# %% ../nbs/behind/72_evaluation.ipynb #0a7e5132
+def size_scores(colouriser, photos, sizes, side=256): # `PhotoFile`s that it didn't train on; render sizes; as `Results`
+    "What `mean_score` says of photographs painted at each render size; of `colour_score`, lower is better."
+    files = {p.name: p.path for p in photos}
+    made = {size: Results(files, dict(model=colouriser), side, size) for size in sorted(sizes)}
+    rows = {size: mean_score([*map(r.prediction, files)], [*map(r.truth, files)]) for size,r in made.items()}
+    return pd.DataFrame(rows).T.rename_axis('render size')
+
 # %% ../nbs/behind/72_evaluation.ipynb #69444895
 _why = dict(good='among the smallest ΔE00', bad='among the largest ΔE00',
             interesting='colourful, and far from the truth', sepia='one tint, or hardly any colour')
@@ -157,7 +164,8 @@ def galleries(table, most=3): # from `evaluate`; photographs in each
     "Good, bad, interesting and sepia photographs, each chosen by its rule: gallery → names."
     by = table.delta_e00.sort_values()
     n = min(most, max(1, len(by)//2))
-    wild = (table.delta_e00.rank() + table.colourfulness.rank())[~table.sepia].drop(by.index[-n:], errors='ignore')
+    wild = (table.delta_e00.rank() + table.colourfulness.rank())[~table.sepia]
+    wild = wild.drop([*by.index[:n], *by.index[-n:]], errors='ignore')
     orders = dict(good=by, bad=by[::-1], interesting=wild.sort_values(ascending=False),
                   sepia=table[table.sepia].sort_values('colourfulness'))
     return {kind: list(o.index[:n]) for kind,o in orders.items()}
@@ -235,11 +243,11 @@ def evaluate_folder(
     out,              # folder for the results
     train=None,       # folder of the photographs it was trained on, for the mean chroma; the embedded ones if None
     side=384,         # a photograph is measured with an area of at most side×side pixels
-    render_size=None, # of the predictions; what the model was trained at if None
+    render_size=None, # of the predictions; as the model paints if None
     flip=None         # average with the flipped picture?
 ) -> pd.DataFrame:    # from `evaluate`
     "Measure a model on a folder of photographs and write photographs.csv, metrics.json, report.html and the galleries."
-    folder,r,tint = Path(folder).expanduser(),render_size or trained_size(colouriser.header),chroma_of(train)
+    folder,r,tint = Path(folder).expanduser(),render_size or colouriser.render_size,chroma_of(train)
     name = lambda p: p.relative_to(folder).as_posix() if p.is_relative_to(folder) else p.name # of a zip file
     photos = {name(p): p for p in photo_files(folder)}
     results = Results(photos, dict(model=colouriser), side, r, flip)

@@ -11,7 +11,7 @@ import numpy as np, torch
 from torch import nn
 from .colour import MAX_CHROMA,chroma,lab_chroma,within_gamut
 from .files import ColouriseError,replacing,require
-from .modelfile import find_model,model_name,trained_size
+from .modelfile import find_model,model_name,own_size
 from .recipe import infer_defaults
 from .unet import load_model
 
@@ -28,7 +28,7 @@ class _Painter(nn.Module):
 
 _doc = """Colours grey photographs. Input `grey`: (N, 1, H, W), float32, ITU-R BT.601 luma in [0, 1] of sRGB values;
 H and W are multiples of 32. Output `rgb`: (N, 3, H, W), sRGB in [0, 1], with the luma of the input.
-It was trained at {size} px and paints best near that size. For a larger photograph: shrink its grey, run this,
+It paints best at an area of about {size}×{size} pixels. For a larger photograph: shrink its grey, run this,
 take rgb - (0.299 r + 0.587 g + 0.114 b), enlarge it, and add it to the grey of the full size."""
 _shapes = (32, 32), (64, 96), (96, 64), (224, 320) # height and width of the pictures that are compared
 _apart = .1/255 # the largest difference that is tolerated, a tenth of a level
@@ -43,14 +43,14 @@ def export_onnx(model, out): # a file, folder, address, or None for the default 
     gain,most = header.get('gain', 1),header.get('max_chroma', MAX_CHROMA)
     painter,free = _Painter(net, gain, most).eval(),{0: 'N', 2: 'H', 3: 'W'}
     facts = dict(model=model_name(header, path), gain=gain, max_chroma=most, multiple=32,
-                 trained_size=trained_size(header), colourise=json.dumps(header))
+                 render_size=own_size(header), colourise=json.dumps(header))
     with replacing(out) as file:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore') # of tracing: fastai compares sizes, which are always equal here
             torch.onnx.export(painter, (torch.rand(1, 1, 64, 96),), str(file), dynamo=False, opset_version=18,
                 input_names=['grey'], output_names=['rgb'], dynamic_axes=dict(grey=free, rgb=free))
         graph = onnx.load(file)
-        graph.doc_string = graph.graph.doc_string = _doc.format(size=trained_size(header))
+        graph.doc_string = graph.graph.doc_string = _doc.format(size=own_size(header))
         graph.producer_name = 'colourise-unet'
         onnx.helper.set_model_props(graph, {k: str(v) for k,v in facts.items()})
         onnx.checker.check_model(graph, full_check=True)

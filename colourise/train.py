@@ -16,7 +16,7 @@ from .files import digest, place_names, read_json, replacing, root, shown, sweep
 from .colour import chroma, lab_chroma, within_gamut
 from .modelfile import model_name, read_header
 from .recipe import infer_defaults, run_dir
-from .metrics import colour_score, hue_figures, score, verdict
+from .metrics import mean_score, score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
 from .pretrain import Painter
@@ -141,9 +141,7 @@ class _StageLog(LogEpochs):
     "Adds the colour metrics of the validation photographs, and writes history.csv."
     def look(self): return _small(self.pred.detach().float().clamp(0, 1)).cpu(), _small(self.y).cpu()
     def columns(self, looked):
-        preds,truths = map(torch.cat, zip(*looked))
-        row = {k: float(v) for k,v in score(preds, truths).mean().items()} | hue_figures(preds, truths)
-        return row | dict(colour_score=colour_score(row))
+        return mean_score(*map(torch.cat, zip(*looked)))
     def before_train(self): # VGG-16 joins the loss in the epoch that the recipe says; validation always asks it
         super().before_train()
         stage = self.learn.stage_run.stage

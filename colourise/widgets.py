@@ -15,9 +15,7 @@ import numpy as np, pandas as pd
 from PIL import Image,ImageDraw
 from .colour import enlarge
 from .files import ColouriseError,data_url,require
-from .modelfile import trained_size
 from .photo import embedded,jpeg,output_format,read,write
-from .recipe import infer_defaults
 
 # %% ../nbs/behind/82_widgets.ipynb #71560782
 _static = files('colourise')/'static' # scripts, styles and pages, as the files that they are
@@ -231,7 +229,7 @@ class ColourisePanel(_Panel):
     ):
         from colourise.infer import Colouriser
         self.colouriser,self.samples = colouriser or Colouriser.from_pretrained(),embedded()
-        size = render_size or infer_defaults().render_size or max(32, trained_size(self.colouriser.header))
+        size = render_size or self.colouriser.render_size
         super().__init__({f'{s} px': s for s in sorted({*sizes, size})}, size, continuous_update=False)
         W,wide,most = _ipywidgets(),dict(width='312px'),2*10**8 # bytes
         self.upload = _widget('upload', most='Int')(most=most, layout=wide)
