@@ -273,7 +273,7 @@ class Painter(nn.Module):
         except Exception: state = {} # somebody else's file, such as a `.pth` one
         if len(state.get('log_share', ())) != CELLS: # or one that chose among other colours
             raise PretrainError(f"{shown(path)} can't guess colours: distil it again, or set guess_weight = 0.")
-        self.register_buffer('log_share', state.pop('log_share')[:, None, None])
+        self.register_buffer('log_share', .7*state.pop('log_share')[:, None, None]) # rare ones stay a little favoured
         self.student = Student().requires_grad_(False)
         self.student.load_state_dict(state, strict=False) # but for what is thrown away
         self.to(memory_format=torch.channels_last).eval()

@@ -49,13 +49,13 @@ IDEAS = dict(
     shuffle={'plain start': dict(change=plain_shuffle), 'ICNR and blur': {}},
     loss={'pixels': dict(class_rebalancing=0), 'rare colours count more': {}, '+ features': dict(gram_weight=0, see=True),
           '+ Gram matrices': dict(see=True)},
-    lean={'truth alone': {}, 'truth and guess': dict(guess=True)},
+    lean={'truth alone': dict(sizes=(64,)), 'truth and guess': dict(sizes=(64,), guess=2)},
     freezing={'frozen': dict(rates=(0, 0, 1)), 'one rate': dict(rates=(1, 1, 1)), 'three rates': {}},
     sizes={'128 px': dict(sizes=(128,)), '64, then 128 px': dict(sizes=(64, 128))})
 
 def clock(device): return time.process_time() if device.type == 'cpu' else time.perf_counter()
 
-def train(pixels, recipe, device, seconds, backbone, change=None, see=False, guess=False, rates=(.1, .3, 1), sizes=(48,), **weights):
+def train(pixels, recipe, device, seconds, backbone, change=None, see=False, guess=0, rates=(.1, .3, 1), sizes=(48,), **weights):
     "The network of a variant, and how many photographs it has seen; `seconds` of `clock`, shared evenly by its sizes."
     seed, losses = recipe.photos.seed, vars(recipe.loss) | (WITH if see else WITHOUT) | weights
     torch.manual_seed(seed)
@@ -63,7 +63,7 @@ def train(pixels, recipe, device, seconds, backbone, change=None, see=False, gue
     if change: change(model)
     model.to(device, memory_format=torch.channels_last)
     painter = Painter(backbone).to(device) if guess else None
-    loss, rng, seen = FeatureLoss(seed=seed, painter=painter, **losses), np.random.default_rng(seed), 0
+    loss, rng, seen = FeatureLoss(seed=seed, painter=painter, **losses | dict(guess_weight=guess)), np.random.default_rng(seed), 0
     groups = [dict(params=g, share=r) for g, r in zip(unet_groups(model), rates) if r]
     for p in model.parameters(): p.requires_grad_(False)
     for p in sum((g['params'] for g in groups), []): p.requires_grad_(True)
@@ -148,7 +148,7 @@ def main(a):
             file, size = keep_runs/f'{same}.pt'.replace(' ', '-'), max(RENDER, *changes.get('sizes', (0,)))
             if not file.exists():
                 how = dict(backbone=a.body) | changes
-                photographs, began = pixels('sizes' in how), time.perf_counter()
+                photographs, began = pixels(max(how.get('sizes', (0,))) > 64), time.perf_counter()
                 model, seen = train(photographs, recipe, device, seconds, **how)
                 faces = {n: [torch.from_numpy(x) for x in paint(model, truth(embedded()[n], 256), size)] for n in FACES}
                 row = dict(photographs=seen, minutes=a.minutes, on=device_name(device), wall_minutes=(time.perf_counter() - began)/60)
