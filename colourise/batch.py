@@ -189,7 +189,7 @@ def _balances(net, album, render_size, flip): # of the photographs at these path
 
 def _work(batch, model, device, quiet, verbose, album=(), **options):
     "Do the jobs of `batch`, in the look of `album` (paths) if there is one; say on the error stream how it goes."
-    net,many = _network(model, device, len(batch.jobs) < 4),len(batch.jobs) > 1
+    net,many = _network(model, device, max(len(batch.jobs), len(album)) < 4),len(batch.jobs) > 1
     album = progress(album, file=sys.stderr, disable=quiet or verbose or not album, desc='Looking at all')
     options['look'] = album_look([*_balances(net, album, options['render_size'], options['flip'])])
     with progress(batch.jobs.items(), len(batch.jobs), file=sys.stderr, disable=quiet or verbose or not many) as bar:
