@@ -83,7 +83,9 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM) # asks for no confirmation, and stops the kernels
         try: self.process.wait(15)
-        except subprocess.TimeoutExpired: os.killpg(self.process.pid, signal.SIGKILL)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 class Page:
     "A page of the browser, with a note of every error."
