@@ -22,10 +22,9 @@ from .files import ColouriseError,count,data_url,progress as bar,replacing,shown
 from .infer import render_shape
 from .metrics import (balanced_hue_accuracy,best_single_hue,delta_cf,delta_e00_map,hue_accuracies,hue_distance,is_sepia,
     lpips_hint,lpips_network,mean_score,measure,paired_interval,verdict)
-from .data import photo_files
+from .data import photo_files,picture_grid
 from .photo import PhotoError,embedded,jpeg,read,shrink
 from .recipe import run_dir
-from .report import picture_grid
 
 # %% ../nbs/behind/72_evaluation.ipynb #c5af5abb
 class ResultsError(ColouriseError): "Results that can't be had."

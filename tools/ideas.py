@@ -14,7 +14,7 @@ from fastai.layers import PixelShuffle_ICNR
 from fastai.vision.models.unet import UnetBlock
 from torch import nn
 from colourise.colour import chroma, colourfulness, enlarge
-from colourise.data import Augment, pad_batch, photo_files
+from colourise.data import Augment, pad_batch, photo_files, picture_grid
 from colourise.files import progress
 from colourise.infer import render_shape, seen_shape
 from colourise.learner import device_name, keep_memory, precision
@@ -23,7 +23,6 @@ from colourise.metrics import delta_e00, hue_accuracies, hue_distance
 from colourise.photo import embedded, read
 from colourise.pretrain import Painter, small_pictures
 from colourise.recipe import load_recipe
-from colourise.report import picture_grid
 from colourise.unet import colour_unet, unet_groups
 from colourise.weights import channels_last
 
