@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEACHER', 'MAPS', 'Pictures', 'PretrainError', 'load_teacher', 'ask', 'small_pictures', 'parts', 'teacher_answers',
-           'Student', 'cell_middles', 'DistilLoss', 'distil_dls', 'pretrained_header', 'Pretraining', 'cell_shares',
-           'Painter']
+           'Student', 'cell_middles', 'DistilLoss', 'distil_dls', 'pretrained_header', 'student_state', 'Pretraining',
+           'cell_shares', 'Painter']
 
 # %% ../nbs/85_pretrain.ipynb #d3299fbc
 import json, math, os, shutil, numpy as np, torch, torch.nn.functional as F
@@ -201,6 +201,14 @@ def pretrained_header(path): # of weights that `Pretraining` wrote
         raise PretrainError(f'{shown(path)} is damaged, or holds no weights that were pretrained here: '
                             'name another file, or train it again (--again).') from e
 
+def student_state(path): # weights that `Pretraining` wrote
+    "A student's body, and what chooses its colours, by the names that `Student` gives them, as tensors."
+    try: state = {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
+    except Exception: state = {} # somebody else's file, such as a `.pth` one
+    if len(state.get('log_share', ())) == CELLS: return state
+    raise PretrainError(f"{shown(path)} can't guess colours: distil it again, or set guess_weight = 0.")
+
+
 # %% ../nbs/85_pretrain.ipynb #5739aa7c
 class Pretraining:
     "The distillation of a backbone, and where it stands."
@@ -225,9 +233,10 @@ class Pretraining:
 # %% ../nbs/85_pretrain.ipynb #8109fbe9
 def _identity(run): # what decides the outcome; what another recipe, or other photographs, began is refused or forgotten
     r,at = run.recipe,run.at
-    now = {f'pretrain.{k}': v for k,v in r.as_dict()['pretrain'].items() if k != 'data'} | dict(teacher=TEACHER)
-    now |= dict(seed=r.photos.seed, flip_p=r.augment.flip_p, photographs=digest(run.photos.pixels.ravel(), 24),
-                cells=CELLS)
+    now = {f'pretrain.{k}': v for k,v in r.as_dict()['pretrain'].items() if k not in ('data', 'start')}
+    if r.pretrain.start != 'none': now['pretrain.start'] = digest(Path(r.pretrain.start), 12)
+    now |= dict(teacher=TEACHER, seed=r.photos.seed, flip_p=r.augment.flip_p, cells=CELLS,
+                photographs=digest(run.photos.pixels.ravel(), 24))
     now,was = json.loads(json.dumps(now)),at.get('facts', at).get('identity', {})
     other = next((k for k in now if at and was.get(k) != now[k]), None)
     if other and run.again: run.forget()
@@ -253,14 +262,18 @@ def fit(self:Pretraining):
     answers = teacher_answers(self.photos.pixels, device, precision(device, r.training.cpu_precision))
     cbs = [*device_callbacks(device, r.training.cpu_precision), _Log(r, self.photos.labels),
            KeepEpochs(self.position, dict(identity=identity))]
-    learn = SafeLearner(distil_dls(self.photos, answers, r, device), Student(r.photos.seed).to(device),
+    student,earlier = Student(r.photos.seed),[]
+    if r.pretrain.start != 'none':
+        student.load_state_dict(student_state(r.pretrain.start), strict=False) # but for what was thrown away
+        earlier = pretrained_header(r.pretrain.start)['history']
+    learn = SafeLearner(distil_dls(self.photos, answers, r, device), student.to(device),
                         DistilLoss(r.pretrain), opt_func=adam(device), cbs=cbs, wd=r.pretrain.weight_decay)
     learn.fit_one_cycle(len(r.pretrain.sizes), r.pretrain.lr, pct_start=r.training.pct_start)
     state = {k: v.cpu().numpy() for k,v in learn.model.state_dict().items() if k.startswith(_kept)}
     state['log_share'] = cell_shares(self.photos.pixels).log().numpy()
     write_model(self.out, state, arch=dict(name='resnet34'), network='resnet34', output='(B, 512, H/32, W/32)',
                 data=dict(source=self.photos.source, photographs=len(self.photos.pixels)), teacher=TEACHER,
-                identity=identity, history=learn.history, device=device_name(device))
+                identity=identity, history=earlier + learn.history, device=device_name(device))
     self.position.unlink(missing_ok=True)
     return self
 
@@ -269,10 +282,7 @@ class Painter(nn.Module):
     "A distilled student that says what colours a grey picture may have: frozen, and always in eval mode."
     def __init__(self, path): # weights that `Pretraining` wrote
         super().__init__()
-        try: state = {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
-        except Exception: state = {} # somebody else's file, such as a `.pth` one
-        if len(state.get('log_share', ())) != CELLS: # or one that chose among other colours
-            raise PretrainError(f"{shown(path)} can't guess colours: distil it again, or set guess_weight = 0.")
+        state = student_state(path)
         self.register_buffer('log_share', .7*state.pop('log_share')[:, None, None]) # rare ones stay a little favoured
         self.student = Student().requires_grad_(False)
         self.student.load_state_dict(state, strict=False) # but for what is thrown away
