@@ -206,7 +206,7 @@ def student_state(path): # weights that `Pretraining` wrote
     try: state = {k: torch.from_numpy(v) for k,v in unpack(load_file(path)).items()}
     except Exception: state = {} # somebody else's file, such as a `.pth` one
     if len(state.get('log_share', ())) == CELLS: return state
-    raise PretrainError(f"{shown(path)} can't guess colours: distil it again, or set guess_weight = 0.")
+    raise PretrainError(f'{shown(path)} holds no body that guesses colours: distil it again (or say guess_weight = 0).')
 
 
 # %% ../nbs/85_pretrain.ipynb #5739aa7c
