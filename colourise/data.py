@@ -40,21 +40,22 @@ _embedded_split = dict(train=('astronaut', 'chelsea', 'coffee', 'motorcycle_left
 
 # %% ../nbs/behind/11_datasets.ipynb #de6b963d
 def picture_grid(
-    columns,   # heading → pictures: PIL images (RGB), or tensors (1,h,w) or (3,h,w) in [0,1]
+    columns,   # heading → pictures (or pairs of both): PIL images (RGB), or tensors (1,h,w) or (3,h,w) in [0,1]
     titles,    # one for each row
     width=1.7, # of a picture, inches
     notes={}   # heading → what stands below each of its pictures
 ):             # a matplotlib figure: the last value of a cell shows it, `savefig` keeps it
     "Pictures of the same scenes beside each other, a row for each scene."
     array = lambda x: np.asarray(x.detach().float().clamp(0, 1).cpu().permute(1, 2, 0) if torch.is_tensor(x) else x)
-    rows = [[array(x) for x in row] for row in zip(*columns.values())]
+    heads,pictures = zip(*getattr(columns, 'items', lambda: columns)())
+    rows = [[array(x) for x in row] for row in zip(*pictures)]
     heights = [min(len(first)/len(first[0]), 1.2) for first,*_ in rows]
-    size = width*len(columns), width*sum(heights) + .3*len(rows)*bool(notes)
-    fig,axs = plt.subplots(len(rows), len(columns), figsize=size, height_ratios=heights, squeeze=False,
+    size = width*len(heads), width*sum(heights) + .3*len(rows)*bool(notes)
+    fig,axs = plt.subplots(len(rows), len(heads), figsize=size, height_ratios=heights, squeeze=False,
                            layout='constrained')
     for i,(axr,row,title) in enumerate(zip(axs, rows, titles)):
         axr[0].set_ylabel(title, fontsize=8)
-        for ax,x,head in zip(axr, row, columns):
+        for ax,x,head in zip(axr, row, heads):
             ax.imshow(x, cmap='gray', vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
             if head in notes: ax.set_xlabel(notes[head][i], fontsize=8)
@@ -69,8 +70,7 @@ def show_pairs(
 ):
     "Grey, prediction (if there is one) and truth below each other, a column for each photograph, by `picture_grid`."
     rows = {k: list(v)[:most] for k,v in dict(grey=grey, prediction=pred, truth=colour).items() if v is not None}
-    titles = titles or [' '*i for i in range(len(rows['grey']))]
-    return picture_grid(dict(zip(titles, zip(*rows.values()))), rows, width)
+    return picture_grid([*zip([*(titles or []), *most*['']], zip(*rows.values()))], rows, width)
 
 # %% ../nbs/behind/11_datasets.ipynb #09cd5a8e
 _version = 2      # of the cache's content; a change of what is kept needs a new one

@@ -208,7 +208,6 @@ def student_state(path): # weights that `Pretraining` wrote
     if len(state.get('log_share', ())) == CELLS: return state
     raise PretrainError(f'{shown(path)} holds no body that guesses colours: distil it again (or say guess_weight = 0).')
 
-
 # %% ../nbs/85_pretrain.ipynb #5739aa7c
 class Pretraining:
     "The distillation of a backbone, and where it stands."
@@ -273,7 +272,8 @@ def fit(self:Pretraining):
     state['log_share'] = cell_shares(self.photos.pixels).log().numpy()
     write_model(self.out, state, arch=dict(name='resnet34'), network='resnet34', output='(B, 512, H/32, W/32)',
                 data=dict(source=self.photos.source, photographs=len(self.photos.pixels)), teacher=TEACHER,
-                identity=identity, history=earlier + learn.history, device=device_name(device))
+                identity=identity, device=device_name(device),
+                history=[h | dict(epoch=i) for i,h in enumerate(earlier + learn.history, 1)])
     self.position.unlink(missing_ok=True)
     return self
 
