@@ -116,7 +116,7 @@ class Loss(Part):
     target_colour: Positive[float] # colour of the targets: 1 as they are, 1.2 a fifth more
     class_rebalancing: Share       # how far rare colours count more in the pixel loss
     colourfulness_weight: NotNegative # of the term that rewards colourful predictions
-    guess_weight: NotNegative      # of the colours that the distilled body takes the photograph to have
+    guess_weight: NotNegative      # of the colours that the teacher of a distilled body guesses
 
 class Training(Part):
     "How weights are found, and when a stage is over."
@@ -135,6 +135,7 @@ class Pretrain(Part):
     "A backbone that learns from a teacher what photographs show."
     data: Annotated[str, _place('embedded')] # photographs: a folder, which may hold subfolders and zip files
     share: Between                 # of them, is held out
+    side: Positive[int]            # of the squares that are kept of them, pixels
     start: Annotated[str, _place('none', model=True)] # weights of an earlier distillation to go on from
     sizes: Sizes                   # of the pictures in each epoch, pixels
     batch: Positive[int]           # pictures in a batch
@@ -142,7 +143,9 @@ class Pretrain(Part):
     weight_decay: NotNegative      # of AdamW
     temperature: Positive[float]   # that the logits of teacher and student are divided by
     feature_weight: NotNegative    # of the squared errors of feature maps, beside the divergence of the answers
-    colour_weight: NotNegative     # of the surprise at the photograph's own colours
+    colour_weight: NotNegative     # of the surprise at colours
+    told_share: Share              # of that, for colours that the teacher guesses, in place of the photograph's own
+    teacher_epochs: Positive[int]  # in which the teacher learns to guess colours
 
 class Lesson(Part):
     "How much the lessons and the benchmark measure."

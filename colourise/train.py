@@ -19,7 +19,7 @@ from .recipe import infer_defaults, run_dir
 from .metrics import mean_score, score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
-from .pretrain import Painter
+from .teacher import Painter
 from .loss import FeatureLoss
 from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
 from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, adam, device_callbacks,

@@ -3,7 +3,8 @@ import shutil
 import pytest
 from conftest import run
 from PIL import Image
-from colourise.pretrain import pretrained_header, small_pictures
+from colourise.pretrain import pretrained_header
+from colourise.teacher import small_pictures
 from colourise.weights import fetch_weights
 
 @pytest.fixture

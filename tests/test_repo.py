@@ -103,7 +103,7 @@ def test_wheel_and_commands_are_named_as_settled():
 GROUND = 'files colour photo modelfile recipe'.split()
 LIGHT = [*GROUND, 'hints', 'look', 'infer', 'batch']             # the wing of the photographs: pip install without an extra is enough
 PAGE = ['app']                                                   # its page: with the extra [app]
-LESSONS = 'metrics data weights unet loss distributed learner pretrain train report results widgets ship bench course'.split()
+LESSONS = 'metrics data weights unet loss distributed learner teacher pretrain train report results widgets ship bench course'.split()
 ORDER = [*LIGHT, *PAGE, *LESSONS, 'cli']               # as in DESIGN.md: each may import what stands before it
 MAY = {m: ORDER[:n] for n, m in enumerate(ORDER)} | dict(look=GROUND)
 HEAVY = {'torch', 'torchvision', 'torchmetrics', 'fastai', 'pandas', 'matplotlib', 'scipy'}
@@ -152,9 +152,9 @@ def read(path): return path.read_text(encoding='utf-8')
 
 def test_the_house_is_small():
     lines = {p.stem: len(read(p).splitlines()) for p in (REPO/'colourise').glob('*.py') if p.stem != '_modidx'}
-    # 6,376 before the house was rebuilt, with columns as wide as anybody liked; the aim is 4,300. A body that guesses colours, and the wheel that it chooses on, took 74 of them, a size that a model may choose 5
+    # 6,376 before the house was rebuilt, with columns as wide as anybody liked; the aim is 4,300. A body that guesses colours, and the wheel that it chooses on, took 74 of them, a size that a model may choose 5, a teacher that paints, and photographs that look new to its student, 116
     page = lines.pop('app') # came later, as a room of its own: the command colourise-app
-    assert {n: k for n, k in lines.items() if k > 450} == {} and sum(lines.values()) <= 5289 and page <= 285, lines
+    assert {n: k for n, k in lines.items() if k > 450} == {} and sum(lines.values()) <= 5405 and page <= 285, lines
 
 @every_module
 def test_module_stands_where_it_may(path):

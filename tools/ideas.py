@@ -21,8 +21,9 @@ from colourise.learner import device_name, keep_memory, precision
 from colourise.loss import FeatureLoss
 from colourise.metrics import delta_e00, hue_accuracies, hue_distance
 from colourise.photo import embedded, read
-from colourise.pretrain import Painter, small_pictures
+from colourise.pretrain import Student
 from colourise.recipe import load_recipe
+from colourise.teacher import Painter, annealed_mean, body_state, small_pictures
 from colourise.unet import colour_unet, unet_groups
 from colourise.weights import channels_last
 
@@ -124,13 +125,19 @@ def filters(body): # 64 first filters of a random and of the distilled body, as 
         pictures[name] = [w.unflatten(0, (8, 8)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)]
     picture_grid(pictures, [''], 3.4).savefig(IMAGES/'idea-filters.jpg', dpi=80, pil_kwargs=dict(quality=88))
 
-def guesses(body): # what the distilled body takes the colours of the faces for
-    painter, squares = Painter(body), [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
+@torch.inference_mode()
+def guesses(body): # what teacher and student take the colours of the faces for
+    painter, student, squares = Painter(body), Student().eval(), [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
+    student.load_state_dict(body_state(body), strict=False)
     greys = [np.asarray(s.convert('L')) for s in squares]
-    painted = painter(torch.from_numpy(np.stack(greys))[:, None]/255).permute(0, 2, 3, 1).numpy()
-    columns = {'grey': greys, 'guess': [enlarge(g, c) for g, c in zip(greys, painted)], 'truth': squares}
-    picture_grid({k: [Image.fromarray(np.asarray(x)).convert('RGB') for x in v] for k, v in columns.items()},
-                 [n.replace('_', ' ') for n in FACES], 1.7).savefig(IMAGES/'idea-guess.jpg', dpi=80, pil_kwargs=dict(quality=85))
+    x = torch.from_numpy(np.stack(greys))[:, None]/255
+    seen = student.look(channels_last(nn.functional.interpolate(x, (64, 64), mode='area')))
+    made = {'the teacher': painter(x), 'the student': annealed_mean(student.colours(seen), painter.log_share)}
+    made = {k: [enlarge(g, c) for g, c in zip(greys, y.permute(0, 2, 3, 1).numpy())] for k, y in made.items()}
+    pictures = {k: [Image.fromarray(np.asarray(x)).convert('RGB') for x in v] for k, v in (dict(grey=greys) | made | dict(truth=squares)).items()}
+    for name, columns in (('teacher', {k: v for k, v in pictures.items() if k != 'the student'}), ('guess', pictures)):
+        fig = picture_grid(columns, [n.replace('_', ' ') for n in FACES], 1.7)
+        fig.savefig(IMAGES/f'idea-{name}.jpg', dpi=80, pil_kwargs=dict(quality=85))
 
 def main(a):
     device, table, keep_runs = torch.device(a.device), IMAGES/'ideas.csv', a.keep
@@ -164,7 +171,7 @@ def main(a):
 
 def run():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('ideas', nargs='*', metavar='IDEA', help=', '.join(IDEAS) + '; drawings: what the distilled body sees and guesses (else all)')
+    p.add_argument('ideas', nargs='*', metavar='IDEA', help=', '.join(IDEAS) + '; drawings: what the distilled body sees, and what it and its teacher guess (else all)')
     p.add_argument('--data', required=True, help='photographs to train on; small ones will do')
     p.add_argument('--large', help='photographs of 128 px and more, for the idea `sizes`')
     p.add_argument('--test', required=True, help='photographs to measure on')
