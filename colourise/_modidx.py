@@ -538,6 +538,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'colourise.teacher.Teacher.answer': ('teacher.html#teacher.answer', 'colourise/teacher.py'),
                                    'colourise.teacher.Teacher.forward': ('teacher.html#teacher.forward', 'colourise/teacher.py'),
                                    'colourise.teacher.Teacher.learnt': ('teacher.html#teacher.learnt', 'colourise/teacher.py'),
+                                   'colourise.teacher.Teacher.recall': ('teacher.html#teacher.recall', 'colourise/teacher.py'),
                                    'colourise.teacher.Teacher.train': ('teacher.html#teacher.train', 'colourise/teacher.py'),
                                    'colourise.teacher._find': ('teacher.html#_find', 'colourise/teacher.py'),
                                    'colourise.teacher._look': ('teacher.html#_look', 'colourise/teacher.py'),

@@ -35,14 +35,14 @@ class Student(ResNet):
             self.translate = nn.ModuleList([nn.Conv2d(128, MAPS[0][0], 1), nn.Conv2d(256, MAPS[1][0], 1)])
             self.mix = nn.ModuleList(nn.Conv2d(c, 256, 1) for c in (64, 128, 256, 512))
             self.paint = nn.Conv2d(256, CELLS, 1)
-    def look(self, x):
+    def look(self, x): # (n,1,h,w) in [0,1]; four maps, of 1/4 to 1/32 of its side
         seen = [self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))]
         for layer in (self.layer2, self.layer3, self.layer4): seen.append(layer(seen[-1]))
         return seen
-    def colours(self, seen):
+    def colours(self, seen): # what `look` gives; logits of the cells (n,CELLS,h/4,w/4)
         column = sum(F.interpolate(m(y), seen[0].shape[-2:], mode='bilinear') for m,y in zip(self.mix, seen))
         return self.paint(F.relu(column))
-    def forward(self, x):
+    def forward(self, x): # logits (n,1000), two translated maps, logits of the cells
         seen = self.look(x)
         hints = [t(y) for t,y in zip(self.translate, seen[1:])]
         return [self.fc(seen[3].mean((2, 3))), *hints, self.colours(seen)]
@@ -52,16 +52,16 @@ class DistilLoss:
     "Divergence from the teacher, squared errors of the two maps, surprise at true and at guessed colours, as `parts`."
     def __init__(self, how): self.how = how # the recipe's `pretrain`: temperature, and weights
     def __call__(self, pred, logits, two, three, cells, small, *_): # of `Student`; as from `_look`
-        mine,theirs = (F.log_softmax(y/self.how.temperature, 1) for y in (pred[0], logits))
+        words,*maps,paint = pred
+        mine,theirs = (F.log_softmax(y/self.how.temperature, 1) for y in (words, logits))
         kl = F.kl_div(mine, theirs, reduction='batchmean', log_target=True)*self.how.temperature**2
-        hints = [F.mse_loss(p, F.adaptive_avg_pool2d(y, p.shape[-2:])) for p,y in zip(pred[1:], (two, three))]
-        (cells,share),told = cells.chunk(2, 1),self.how.told_share
-        guess = -(share*pred[3].log_softmax(1).gather(1, cells.long())).sum(1).mean()
-        parts = dict(kl=kl, layer2=hints[0], layer3=hints[1], colour=surprise(pred[3], small), guess=guess)
-        self.parts = {k: v.detach() for k,v in parts.items()}
-        colour = (1 - told)*parts['colour'] + told*guess
+        hints = [F.mse_loss(p, F.adaptive_avg_pool2d(y, p.shape[-2:])) for p,y in zip(maps, (two, three))]
+        cells,share = cells.chunk(2, 1) # (n,8,h/4,w/4): the teacher's likeliest cells, and how likely they are
+        guess = -(share*paint.log_softmax(1).gather(1, cells.long())).sum(1).mean()
+        each = dict(kl=kl, layer2=hints[0], layer3=hints[1], colour=surprise(paint, small), guess=guess)
+        self.parts = {k: v.detach() for k,v in each.items()}
+        colour = (1 - self.how.told_share)*each['colour'] + self.how.told_share*guess
         return kl + self.how.feature_weight*sum(hints) + self.how.colour_weight*colour
-
 
 # %% ../nbs/85_pretrain.ipynb #75681577
 class _Log(LogEpochs):
@@ -88,7 +88,6 @@ def pretrained_header(path): # of weights that `Pretraining` wrote
     except Exception as e: # safetensors raises errors of its own
         raise PretrainError(f'{shown(path)} is damaged, or holds no weights that were pretrained here: '
                             'name another file, or train it again (--again).') from e
-
 
 # %% ../nbs/85_pretrain.ipynb #5739aa7c
 class Pretraining:

@@ -135,7 +135,7 @@ class Pretrain(Part):
     "A backbone that learns from a teacher what photographs show."
     data: Annotated[str, _place('embedded')] # photographs: a folder, which may hold subfolders and zip files
     share: Between                 # of them, is held out
-    side: Positive[int]            # of the squares that are kept of them, pixels
+    side: Annotated[int, _rule(lambda v: v >= 32, 'must be at least 32')] # of the squares that are kept of them, pixels
     start: Annotated[str, _place('none', model=True)] # weights of an earlier distillation to go on from
     sizes: Sizes                   # of the pictures in each epoch, pixels
     batch: Positive[int]           # pictures in a batch

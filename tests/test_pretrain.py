@@ -45,7 +45,7 @@ def test_what_is_no_collection_of_photographs_is_refused(tmp_path):
     (tmp_path/'torn').mkdir()
     (tmp_path/'torn'/'a.zip').write_bytes(b'no zip')
     env = dict(cwd=tmp_path, COLOURISE_ROOT=str(tmp_path))
-    for args, status, part in ((['--data', 'nowhere'], 2, "no folder 'nowhere'"), (['--data', 'one'], 1, 'two photographs'), (['--data', 'torn'], 1, 'is damaged'),
+    for args, status, part in ((['--data', 'nowhere'], 2, "no folder 'nowhere'"), (['--data', 'one'], 1, 'three photographs'), (['--data', 'torn'], 1, 'is damaged'),
                                (['--set', 'pretrain.networks=resnet34'], 2, 'is not a setting')):
         r = run('colourise-pretrain', '--preset', 'test', *args, **env)
         assert r.returncode == status and part in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
