@@ -150,9 +150,7 @@ class Teacher(nn.Module):
             self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
                                        nn.Conv2d(256, CELLS, 1))
         self.register_buffer('log_share', torch.zeros(CELLS)) # how common the cells are
-    def train(self, mode=True):
-        super().train(mode).net.eval()
-        return self
+    def train(self, mode=True): super().train(mode).net.eval(); return self
     def forward(self, grey): # (n,1,h,w) in [0,1]; (n,CELLS,16,16)
         with torch.no_grad(): seen = enlarged(self.net, grey.expand(-1, 3, -1, -1), [1, 2, 3, 4])[1]
         seen = [*seen, seen[-1].mean((2, 3), keepdim=True)]
@@ -249,8 +247,7 @@ class Painter(Teacher):
     "The teacher's guess of the colours of a grey picture: frozen, and always in eval mode."
     def __init__(self, path): # weights that `Pretraining` wrote
         super().__init__()
-        self.recall(body_state(path, 'teacher.', 'log_share')).requires_grad_(False)
-        self.to(memory_format=torch.channels_last).eval()
+        self.recall(body_state(path, 'teacher.', 'log_share')).requires_grad_(False).eval()
     def train(self, mode=True): return super().train(False)
     def forward(self, grey): # (n,1,h,w) in [0,1]; chroma (n,3,16,16)
         return annealed_mean(super().forward(grey).float(), self.log_share)
