@@ -1,5 +1,5 @@
 """What the tests share: the repository, a copy of it, our commands as processes with a clean environment, and the wheel in one of its own."""
-import hashlib, json, os, shutil, signal, subprocess, sys, tomllib, venv
+import hashlib, json, os, shutil, signal, subprocess, sys, tomllib, venv, zipfile
 from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
@@ -112,8 +112,14 @@ def wheel(tree, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def installed(environment, wheel):
-    "The environment with the wheel in it."
-    with clean_folder(): pip('install', '--quiet', '--no-index', '--no-deps', '--force-reinstall', wheel)
+    "The environment with the wheel in it, which is left alone if it is there already: another process may be running its tests."
+    with zipfile.ZipFile(wheel) as z: holds = str(sorted((i.filename, i.CRC) for i in z.infolist()))
+    stamp, key = ENV/'wheel', hashlib.sha256(holds.encode()).hexdigest()
+    with clean_folder():
+        if not stamp.is_file() or stamp.read_text() != key:
+            stamp.unlink(missing_ok=True)
+            pip('install', '--quiet', '--no-index', '--no-deps', '--force-reinstall', wheel)
+            stamp.write_text(key)
     return environment
 
 def needed(requirements):
@@ -131,14 +137,15 @@ def needed(requirements):
     return found
 
 def lend(extra):
-    "The folder of what `extra` adds: to be put on the path of the clean environment."
-    folder = CLEAN/extra
+    "The folder of what `extra` adds: to be put on the path of the clean environment. What is right already is left alone."
+    folder, found = CLEAN/extra, needed([f"{PROJECT['name']}[{extra}]"]).values()
+    links = {top: d.locate_file(top) for d in found for top in {f.parts[0] for f in d.files or []} - {'..', '__pycache__'}}
     with clean_folder():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for d in needed([f"{PROJECT['name']}[{extra}]"]).values():
-            for top in {f.parts[0] for f in d.files or []} - {'..', '__pycache__'}:
-                if not (folder/top).is_symlink(): (folder/top).symlink_to(d.locate_file(top))
+        folder.mkdir(exist_ok=True)
+        for p in folder.iterdir():
+            if p.readlink() != links.get(p.name): p.unlink()
+        for top, file in links.items():
+            if not (folder/top).is_symlink(): (folder/top).symlink_to(file)
     return folder
 
 @pytest.fixture(scope='session')
