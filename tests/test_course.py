@@ -7,6 +7,7 @@ from test_behind import AFTER_THE_STAGES
 
 def test_lessons_and_what_needs_their_stages_run_from_top_to_bottom():
     shutil.rmtree(REPO/'runs/test', ignore_errors=True)
+    (REPO/'models/resnet34-test.safetensors').unlink(missing_ok=True) # perhaps of an earlier recipe
     for command in (['colourise-course', '--preset', 'test'], ['python', 'tests/some_notebooks.py', *AFTER_THE_STAGES]):
         r = run(*command, cwd=REPO, timeout=1800)
         print(r.stdout)                                   # how long each took: pytest -rP shows it
