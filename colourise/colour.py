@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LUMA', 'MAX_CHROMA', 'luma', 'chroma', 'within_gamut', 'scale_chroma', 'as_rgb', 'colourfulness', 'lab_ab',
-           'lab_chroma', 'bound_chroma', 'enlarge']
+           'lab_chroma', 'bound_chroma', 'resized', 'enlarge']
 
 # %% ../nbs/behind/02_colour.ipynb #c56f0226
 import os, sys
@@ -121,6 +121,11 @@ def _strip(grey, planes, weights, out, buffer):
     c *= np.minimum(np.minimum(up, down, out=up), 1, out=up) # how much of the chroma fits
     c += y + np.float32(.5) # so that cutting the fraction off rounds
     for i in range(3): out[..., i] = c[i]
+
+def resized(chroma, height, width): # (h, w, 3), float32
+    "Chroma of another size (bicubic; a wider mean where it is made smaller): (height, width, 3), float32."
+    down,across = (_weights(a, b, 0, b)[0] for a,b in zip(chroma.shape, (height, width)))
+    return np.einsum('Hh,hwc,Ww->HWc', down, chroma, across, optimize=True).astype(np.float32)
 
 def enlarge(
     grey,     # luma of the photograph, (H, W), uint8 or uint16

@@ -60,8 +60,8 @@ def write_model(
 # %% ../nbs/behind/05_modelfile.ipynb #10c59873
 _ours = 'name a model that training wrote (`model.safetensors`)'
 
-def read_header(path) -> dict: # of a file that `write_model` wrote; format, arch, …, and what training added
-    "What a model file says about itself, without reading its weights."
+def read_header(path, name='colour_unet') -> dict: # of a file that `write_model` wrote; of the network in it
+    "What a model file says about itself (format, arch, …, and what training added), without reading its weights."
     if not Path(path).is_file(): raise ModelError(f'There is no model file {shown(path)}: train one first, or {_ours}.')
     try:
         with safe_open(path, 'np') as f: header = (f.metadata() or {}).get('colourise')
@@ -70,14 +70,15 @@ def read_header(path) -> dict: # of a file that `write_model` wrote; format, arc
         raise ModelError(f"{shown(path)} can't be read, it is truncated or no model: copy it again, or {_ours}.") from e
     if not header: raise ModelError(f'{shown(path)} holds tensors, but not a model of this package: {_ours}.')
     kind,arch = header.get('format'),header.get('arch')
-    if kind in _formats and arch in (_arch, _arch | dict(args={}), dict(name=_arch['name'])): return header
+    ours = _arch | dict(name=name)
+    if kind in _formats and arch in (ours, ours | dict(args={}), dict(name=name)): return header
     raise ModelError(f'{shown(path)} has format {kind!r:.20} and architecture {arch!r:.99}, which version '
                      f'{__version__} of this package does not know, or gave up: update it, or {_ours}.')
 
 # %% ../nbs/behind/05_modelfile.ipynb #444aa08a
-def read_model(path) -> tuple: # of a file that `write_model` wrote; arrays by name, which may be changed; its header
+def read_model(path, name='colour_unet') -> tuple: # as for `read_header`; arrays by name, to be changed at will; header
     "Weights and header of a model file; a foreign, truncated or broken one is refused with one sentence."
-    header = read_header(path)
+    header = read_header(path, name)
     try:
         with safe_open(path, 'np') as f: raw = {k: f.get_tensor(k) for k in f.keys()}
         if any(v.dtype.kind not in 'fiu' for v in raw.values()): raise TypeError('weights are real numbers')

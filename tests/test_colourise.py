@@ -365,7 +365,7 @@ def test_colouring_a_photograph_imports_nothing_of_the_training(tmp_path, repo, 
 def both():
     "The shipped model, in PyTorch and in ONNX Runtime."
     shipped = find_model(None, 'model.safetensors')
-    return load_model(shipped)[0], {quick: Colouriser.from_pretrained(shipped, quick=quick) for quick in (True, False)}
+    return load_model(shipped)[0], {quick: Colouriser.from_pretrained(shipped, quick=quick, adviser=False) for quick in (True, False)}
 
 @pytest.mark.parametrize('quick', (True, False))
 @pytest.mark.parametrize('w,h', [(64, 64), (301, 203), (37, 1111), (1900, 41), (8, 8), (1, 1), (3, 200)])
@@ -403,6 +403,15 @@ def test_hard_contrasts_give_no_neon(both, size):
     bound,net.max_chroma = net.max_chroma,1e9
     try: assert (neon(enlarge(grey, net.render(grey, size))) > .05) == (size in (128, 256))
     finally: net.max_chroma = bound
+
+def test_the_adviser_has_a_say_with_the_default_model_or_if_it_is_asked(here, model, monkeypatch):
+    monkeypatch.delenv('COLOURISE_MODEL', raising=False)
+    def painted(*args):
+        assert cli.colourise(['a.jpg', '-o', 'new.png', '--overwrite', '--quiet', *args]) == 0
+        with Image.open('new.png') as img: return np.asarray(img.convert('RGB'), int)
+    with_it,without,own = painted(),painted('--no-adviser'),painted('--model', str(model))
+    assert np.abs(with_it - without).mean() > 1 and (painted('--adviser') == with_it).all()
+    assert (painted('--model', str(model), '--no-adviser') == own).all() and np.abs(painted('--model', str(model), '--adviser') - own).mean() > 1
 
 def test_out_of_memory_is_one_sentence(tmp_path, repo, model):
     Image.effect_noise((2000, 1500), 40).save(tmp_path/'a.jpg')

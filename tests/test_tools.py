@@ -105,3 +105,16 @@ def test_pairs_of_pictures_are_trained_measured_and_kept(project, tmp_path):
         if again: assert table.equals(first)
         first = table
     assert (table.photographs > 0).all() and (project/'nbs/images/idea-cross.jpg').stat().st_size > 10_000
+
+def test_the_adviser_can_be_taught_anew(tmp_path):
+    "From a few photographs, so it knows nothing; but it is what the package expects."
+    from colourise.modelfile import ModelError, read_model
+    from colourise.photo import embedded
+    (tmp_path/'photos').mkdir()
+    for p in list(embedded().values())[:5]: shutil.copy(p, tmp_path/'photos')
+    r = run('python', 'tools/adviser.py', tmp_path/'photos', tmp_path/'photos', tmp_path/'adviser.safetensors', cwd=REPO, COLOURISE_ROOT=str(tmp_path), PYTHONPATH=str(REPO))
+    assert r.returncode == 0, r.stdout + r.stderr
+    new, ours = (read_model(p, 'adviser') for p in (tmp_path/'adviser.safetensors', REPO/'colourise/adviser.safetensors'))
+    assert {k: v.shape for k, v in new[0].items()} == {k: v.shape for k, v in ours[0].items()} and new[1]['gain'] == ours[1]['gain']
+    assert (tmp_path/'adviser.safetensors').stat().st_size < 7e6
+    with pytest.raises(ModelError, match='architecture'): read_model(tmp_path/'adviser.safetensors') # it is no U-Net

@@ -5,15 +5,18 @@ from types import SimpleNamespace
 
 import numpy as np, onnx, onnxruntime as ort, pytest, torch
 from conftest import REPO, run
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
 from colourise import modelfile
 from colourise.files import ColouriseError, FileError
+from colourise.infer import Adviser
 from colourise.loss import FeatureLoss, VGGFeatures, loss_terms
 from colourise.modelfile import ModelError, read_header, read_model, write_model
 from colourise.recipe import load_recipe
+from colourise.teacher import Teacher, annealed_mean
 from colourise.unet import colour_unet, load_model, save_model
 from colourise.weights import fetch_weights, fold_norms, imagenet_at_hand
 
@@ -360,7 +363,7 @@ def structure(graph):
     return operations, sides(graph.input), sides(graph.output), {w.name: tuple(w.dims) for w in graph.initializer}
 
 def test_the_packages_graph_is_the_network(tmp_path):
-    r = run('python', 'tools/export_graph.py', tmp_path/'unet.onnx', cwd=REPO, PYTHONPATH=str(REPO))
+    r = run('python', 'tools/export_graph.py', 'unet', tmp_path/'unet.onnx', cwd=REPO, PYTHONPATH=str(REPO))
     assert r.returncode == 0, r.stderr
     ours,new = (onnx.load(p, load_external_data=False).graph for p in (GRAPH, tmp_path/'unet.onnx'))
     assert structure(ours) == structure(new), 'The network has changed: type  make export'
@@ -368,6 +371,20 @@ def test_the_packages_graph_is_the_network(tmp_path):
     assert all(w.data_location == onnx.TensorProto.EXTERNAL and not w.raw_data for w in ours.initializer)
     with torch.device('meta'): folded = fold_norms(colour_unet('random').eval()).state_dict()
     assert structure(ours)[3] == {k: tuple(v.shape) for k,v in folded.items() if not k.endswith('num_batches_tracked')}
+
+def test_the_advisers_graph_is_the_teacher_and_paints_what_pytorch_paints(tmp_path):
+    r = run('python', 'tools/export_graph.py', 'adviser', tmp_path/'adviser.onnx', cwd=REPO, PYTHONPATH=str(REPO))
+    assert r.returncode == 0, r.stderr
+    file = GRAPH.with_name('adviser.onnx')
+    ours,new = (onnx.load(p, load_external_data=False).graph for p in (file, tmp_path/'adviser.onnx'))
+    assert structure(ours) == structure(new), 'The teacher has changed: type  make export'
+    state,header = read_model(GRAPH.with_name('adviser.safetensors'), 'adviser')
+    teacher = Teacher().eval()
+    teacher.load_state_dict(teacher.state_dict() | {k: torch.from_numpy(v) for k,v in state.items()})
+    grey = np.random.default_rng(0).integers(0, 256, (96, 160), dtype=np.uint8) # a shape that isn't changed
+    x = torch.from_numpy(grey[None, None]/np.float32(255))
+    with torch.no_grad(): theirs = annealed_mean(teacher.choose(x.expand(-1, 3, -1, -1)), teacher.log_share)[0].permute(1, 2, 0).numpy()
+    assert np.abs(Adviser().guess(Image.fromarray(grey)) - theirs*header.get('gain', 1)).max() < 1e-4 and theirs.shape == (12, 20, 3)
 
 def test_the_graph_paints_what_pytorch_paints():
     model = load_model(GRAPH.with_name('model.safetensors'))[0]
