@@ -95,8 +95,8 @@ def tiny_graph():
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    (tmp_path/'tiny.onnx').write_bytes(tiny_graph())
-    monkeypatch.setattr(infer, '_graph', tmp_path/'tiny.onnx')
+    (tmp_path/'unet.onnx').write_bytes(tiny_graph())
+    monkeypatch.setattr(infer, '_package', tmp_path)
 
 def whole(path):
     "A model file of the tiny network."
