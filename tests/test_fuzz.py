@@ -95,8 +95,10 @@ def tiny_graph():
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    (tmp_path/'unet.onnx').write_bytes(tiny_graph())
-    monkeypatch.setattr(infer, '_package', tmp_path)
+    package = tmp_path/'package'
+    package.mkdir()
+    (package/'unet.onnx').write_bytes(tiny_graph())
+    monkeypatch.setattr(infer, '_package', package)
 
 def whole(path):
     "A model file of the tiny network."
