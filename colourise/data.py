@@ -102,7 +102,7 @@ class _Cache:
 def _wanted(facts, recipe, sizes):
     "Those of `sizes` for which a stage wants the photograph, or which no stage has."
     least,side = {},min(facts['width'], facts['height'])
-    for s in recipe.stages: least[s.size] = min(s.min_side, least.get(s.size, s.min_side))
+    for s in recipe.stages: least[v] = min(s.min_side, least.get(v := recipe.view(s.size), s.min_side))
     return [s for s in sizes if side >= least.get(s, 0)]
 def _set_aside(facts, recipe, pick=True):
     "Why a photograph with these `facts` is set aside, or None. What stands before the colon is counted."
@@ -146,7 +146,7 @@ def survey(
     pick=True    # set aside what is too small or nearly grey, too? Damaged ones always are
 ) -> tuple[list[PhotoFile], dict[Path, str]]: # the good ones in the order of `paths`; the others, with the reason
     "Check each photograph and keep it shrunk for each training size. What the cache knows is not decoded again."
-    cache,sizes,paths = _Cache(recipe, folder), sorted(set(sizes)), list(dict.fromkeys(map(Path, paths)))
+    cache,sizes,paths = _Cache(recipe, folder), sorted({*map(recipe.view, sizes)}), list(dict.fromkeys(map(Path, paths)))
     facts = {p: _known(p, cache, sizes, pick) for p in paths}
     if todo := [p for p in paths if facts[p] is None]:
         for d in cache.folder.glob('*'): sweep(d)
@@ -163,7 +163,7 @@ def cached(
     folder=None # the cache; `data/cache` if None
 ) -> np.ndarray: # height × width × 3, uint8
     "The shrunken copy of `photo` for training at `size`, made anew if it is missing or unreadable."
-    cache = _Cache(recipe, folder)
+    cache,size = _Cache(recipe, folder),recipe.view(size)
     try: return np.load(cache.copy(photo.sha256, size), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return cache.keep(read(photo.path, short=_decoded).rgb8, photo.sha256, size)
@@ -230,12 +230,14 @@ class Augment:
     train: bool = True # augment? Otherwise the largest square in the middle
 
     def __call__(self, batch): # from `pad_batch`
-        "Grey (n,1,size,size) and colour (n,3,size,size), float32 in [0,1]; random numbers come from the CPU alone."
-        (x,sizes),how = batch,self.recipe.augment
-        colour = _look_through(x.float()/255, sizes, _views(sizes, how, self.train), self.size)
+        """Grey (n,1,size,size) and colour (n,3,size,size), float32 in [0,1], and between them, if an adviser has a say,
+        the larger grey picture that it looks at. Random numbers come from the CPU alone."""
+        (x,sizes),how,side = batch,self.recipe.augment,self.recipe.view(self.size)
+        colour = _look_through(x.float()/255, sizes, _views(sizes, how, self.train), side)
         if self.train and how.max_lighting: colour = jitter(colour, how)
-        colour = colour.clamp(0, 1)
-        return luma(colour), colour
+        large = colour.clamp(0, 1)
+        colour = large if side == self.size else F.interpolate(large, (self.size, self.size), mode='area')
+        return luma(colour), *[luma(large)]*self.recipe.network.adviser, colour
 
 # %% ../nbs/behind/11_datasets.ipynb #e0fccb1d
 def _load(photos, size, recipe, folder): return pad_batch([cached(p, size, recipe, folder) for p in photos])

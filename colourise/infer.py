@@ -14,13 +14,13 @@ import numpy as np
 import onnxruntime as ort
 from fastcore.basics import patch
 from PIL import Image
-from .colour import MAX_CHROMA, bound_chroma, chroma, enlarge, lab_chroma, resized
+from .colour import MAX_CHROMA, bound_chroma, chroma, enlarge, lab_chroma, resized, within_gamut
 from .files import ColouriseError, out_of_memory, progress as bar, reason
 from .hints import with_hints
 from .look import towards
 from .modelfile import ModelError, find_model, model_name, own_size, read_model
 from .photo import read
-from .recipe import infer_defaults
+from .recipe import VIEW, infer_defaults
 
 # %% ../nbs/75_infer.ipynb #db0b3244
 class InferError(ColouriseError): "No such device, too little memory, or an option that makes no sense."
@@ -90,12 +90,12 @@ class Colouriser:
         quick=False, # ready a third of a second sooner, and a tenth slower afterwards? For a single photograph
         adviser=None # `Adviser`, if it has a say
     ):
-        self.header,self.device,self.adviser = header,str(device or 'cpu'),adviser
+        self.header,self.device,self.adviser,self.paints_over = header,str(device or 'cpu'),adviser,header.get('advised', False)
         self.name = name + ', advised'*bool(adviser)
         self.gain,self.max_chroma = _number(header, 'gain', 1, 8), _number(header, 'max_chroma', MAX_CHROMA, 200)
         provider = _provider(self.device)
         with _memory_for('the model'), np.errstate(all='ignore'):
-            try: self.session = _session(folded(state), provider, quick)
+            try: self.session = _session(folded(state), provider, quick, 'unet-advised' if self.paints_over else 'unet')
             except Exception as e: # NumPy and ONNX Runtime have many kinds
                 if out_of_memory(e): raise
                 lost = f"The model {name} doesn't hold the weights that its header promises: copy it again."
@@ -114,7 +114,7 @@ def from_pretrained(cls:Colouriser,
     ours = infer_defaults()
     path = find_model(model, ours.model)
     state,header = read_model(path)
-    if adviser is None: adviser = ours.adviser and path.parent == _package
+    if adviser is None or header.get('advised'): adviser = header.get('advised') or ours.adviser and path.parent == _package
     return cls(state, header, model_name(header, path), device, quick, Adviser(quick) if adviser else None)
 
 # %% ../nbs/75_infer.ipynb #a54ac4fe
@@ -150,10 +150,11 @@ def _shrunk(grey, size): # PIL image of mode `L`; what the network sees of it: (
 
 @patch
 def predict(self:Colouriser,
-    x # grey (H, W), float32 in [0, 1], whose sides are multiples of 32
+    x # grey (H, W), or what the adviser makes of it (H, W, 3), float32 in [0, 1]; the sides are multiples of 32
 ) -> np.ndarray: # RGB (H, W, 3), float32, about [0, 1]
     "What the network makes of a picture."
-    return self.session.run(None, dict(grey=np.ascontiguousarray(x)[None, None]))[0][0].transpose(1, 2, 0)
+    x = np.ascontiguousarray(np.atleast_3d(x).transpose(2, 0, 1))[None]
+    return self.session.run(None, {self.session.get_inputs()[0].name: x})[0][0].transpose(1, 2, 0)
 
 # %% ../nbs/75_infer.ipynb #7d68608c
 @patch
@@ -167,9 +168,11 @@ def render(self:Colouriser,
     img = read(grey, colours=False).grey8
     y = _shrunk(img, size)
     with _memory_for(f'a render size of {size}'), np.errstate(all='ignore'):
-        pred = (self.predict(y) + self.predict(y[:, ::-1])[:, ::-1])/2 if flip else self.predict(y)
+        guess = self.adviser and self.adviser.guess(img, flip)
+        x = within_gamut(y[..., None], resized(guess, *y.shape)) if self.paints_over else y
+        pred = (self.predict(x) + self.predict(x[:, ::-1])[:, ::-1])/2 if flip else self.predict(x)
         y,c = y[..., None],chroma(pred)*np.float32(self.gain)
-        if self.adviser: c = advised(c, self.adviser.guess(img, flip))
+        if self.adviser and not self.paints_over: c = advised(c, guess)
         belief = np.minimum(self.max_chroma/np.maximum(lab_chroma(y + c), 1e-6), 1)[..., None]
         c = bound_chroma(y, c*belief**2, self.max_chroma).astype(np.float32, copy=False)
     if np.isfinite(c).all(): return c
@@ -178,14 +181,13 @@ def render(self:Colouriser,
 # %% ../nbs/75_infer.ipynb #e4df8348
 class Adviser:
     "What a network that has seen a million photographs takes the colours to be: skies blue, but coarse."
-    side = 192 # its render size, pixels
     def __init__(self, quick=False): # as for `Colouriser`; it runs on the CPU
         state,header = read_model(_package/'adviser.safetensors', 'adviser')
         self.gain = np.float32(_number(header, 'gain', 1, 8))
         self.session = _session(state, _provider('cpu'), quick, 'adviser')
     def guess(self, grey, flip=False): # PIL image of mode `L`; average with the flipped picture?
         "The chroma that a photograph probably has: (h, w, 3), float32, an eighth as high and wide as `seen_shape`."
-        y = _shrunk(grey, self.side)
+        y = _shrunk(grey, VIEW)
         look = lambda y: self.session.run(None, dict(grey=np.ascontiguousarray(y)[None, None]))[0][0].transpose(1, 2, 0)
         return self.gain*((look(y) + look(y[:, ::-1])[:, ::-1])/2 if flip else look(y))
 

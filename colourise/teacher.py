@@ -5,19 +5,21 @@
 # %% auto #0
 __all__ = ['TEACHER', 'MAPS', 'Pictures', 'PretrainError', 'load_teacher', 'enlarged', 'looked', 'ask', 'small_pictures',
            'distil_dls', 'cell_middles', 'cell_shares', 'Teacher', 'surprise', 'teach_colours', 'annealed_mean',
-           'parts', 'teacher_answers', 'body_state', 'Painter']
+           'parts', 'teacher_answers', 'body_state', 'Advice', 'adviser']
 
 # %% ../nbs/84_teacher.ipynb #7ea00013
 import math, shutil, numpy as np, torch, torch.nn.functional as F
 from collections import namedtuple
-from functools import partial
+from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from .data import jitter, photo_files
 from .files import ColouriseError, digest, in_threads, place_names, progress, replacing, require, root, shown
 from .photo import PhotoError, embedded, read
 from .colour import LUMA, luma
 from .loss import CELLS, HUES, RINGS, colour_cells, evened, rarity
-from .modelfile import unpack
+from .modelfile import read_model, unpack
+from .recipe import VIEW
 from .weights import channels_last
 from .learner import LogEpochs, SafeLearner, adam, device_callbacks
 from fastai.basics import DataLoader, DataLoaders, patch
@@ -143,14 +145,16 @@ _SEEN = 24, 48, 120, 352, 352 # channels of the maps that it chooses colours fro
 
 class Teacher(nn.Module):
     "EfficientNet-Lite2, frozen, and what chooses colours from what it makes of a grey picture."
-    def __init__(self, seed=0): # of the random weights, without touching torch's own generator
+    def __init__(self, seed=0, heads=1): # of the random weights, without touching torch's own generator; of choosers
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             self.net = load_teacher().requires_grad_(False) # timm draws weights, too
             torch.manual_seed(seed)
-            mix = (nn.Sequential(nn.BatchNorm2d(c, affine=False), nn.Conv2d(c, 256, 1)) for c in _SEEN)
+            n = 256*heads
+            mix = (nn.Sequential(nn.BatchNorm2d(c, affine=False), nn.Conv2d(c, n, 1)) for c in _SEEN)
             self.mix = nn.ModuleList(mix)
-            self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(256, 256, 3, 1, 1), nn.ReLU(), nn.Conv2d(256, CELLS, 1))
+            self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1, groups=heads), nn.ReLU(),
+                                       nn.Conv2d(n, CELLS, 1))
         self.register_buffer('log_share', torch.zeros(CELLS)) # how common the cells are
     def train(self, mode=True): super().train(mode).net.eval(); return self
     def forward(self, grey): # (n,1,h,w) in [0,1]; (n,CELLS,16,16)
@@ -247,11 +251,23 @@ def body_state(path, part='', sign='paint.bias'): # weights that `Pretraining` w
     raise PretrainError(f'{shown(path)} holds no {what}: distil it again (or say guess_weight = 0).')
 
 # %% ../nbs/84_teacher.ipynb #c0a7e1d2
-class Painter(Teacher):
-    "The teacher's guess of the colours of a grey picture: frozen, and always in eval mode."
-    def __init__(self, path): # weights that `Pretraining` wrote
-        super().__init__()
-        self.recall(body_state(path, 'teacher.', 'log_share')).requires_grad_(False).eval()
+class Advice(Teacher):
+    "The package's adviser on PyTorch, two teachers in one: frozen, and always in eval mode."
+    def __init__(self):
+        super().__init__(heads=2)
+        state,header = read_model(Path(find_spec('colourise').origin).with_name('adviser.safetensors'), 'adviser')
+        self.load_state_dict(self.state_dict() | {k: torch.from_numpy(v) for k,v in state.items()})
+        self.gain = header['gain']
+        self.requires_grad_(False).eval()
     def train(self, mode=True): return super().train(False)
-    def forward(self, grey): # (n,1,h,w) in [0,1]; chroma (n,3,16,16)
-        return annealed_mean(super().forward(grey).float(), self.log_share)
+    @torch.no_grad()
+    def forward(self, grey): # (n,1,h,w) in [0,1]; chroma (n,3,24,24)
+        if self.log_share.device != grey.device: self.to(grey.device)
+        x = channels_last(F.interpolate(grey, (VIEW, VIEW), mode='bilinear').expand(-1, 3, -1, -1))
+        return self.gain*annealed_mean(self.choose(x).float(), self.log_share)
+
+@lru_cache
+def adviser() -> Advice: # always the same one
+    "The package's adviser."
+    with torch.device('cpu'): return Advice()
+

@@ -19,7 +19,7 @@ from .recipe import infer_defaults, run_dir
 from .metrics import mean_score, score, verdict
 from .data import Augment, cached, colour_dls, pad_batch, photo_sets
 from .unet import colour_unet, load_model, save_model, unet_groups
-from .teacher import Painter
+from .teacher import adviser
 from .loss import FeatureLoss
 from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
 from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, adam, device_callbacks,
@@ -37,8 +37,8 @@ def colour_batches(
     device = torch.device(device or default_device())
     model,look = model.to(device).eval(),Augment(recipe, size, train=False)
     for some in chunked(photos, 16):
-        grey,truth = look(pad_batch([cached(p, size, recipe) for p in some]))
-        with torch.no_grad(): yield grey, model(grey.to(device)).float().cpu(), truth
+        *seen,truth = look(pad_batch([cached(p, size, recipe) for p in some]))
+        with torch.no_grad(): yield seen[0], model(*(x.to(device) for x in seen)).float().cpu(), truth
 
 def _small(x): return F.interpolate(x, (64, 64), mode='area') if x.shape[-1] > 64 else x
 def score_photos(
@@ -185,16 +185,16 @@ def learner(self:StageRun) -> StageLearner:
     if self.device.type == 'cpu': keep_memory()
     dls = colour_dls(self.sets, self.stage, r, self.device)
     if world() > 1: dls.loaders = [share(dl) for dl in dls.loaders]
-    model = load_model(file)[0] if file else colour_unet(r.network.backbone, seed=r.photos.seed)
+    model = load_model(file)[0] if file else colour_unet(r.network.backbone, r.photos.seed, r.network.adviser)
     model.origin = self.body
     hint = f'Try a smaller one (--set {self.stage.name}.lr=… --again), or smaller weights of the loss.'
     cbs = [_StageLog(self.stage.name, r.photos.seed, hint), StopOnPlateau(t.patience, t.min_gain),
            KeepEpochs(self.position, keep_model=self._keep_model, by=t.checkpoint_by),
            *device_callbacks(self.device, t.cpu_precision), *together(self.device)]
-    body = root()/Path(r.network.backbone).expanduser() # a file, if it was distilled; else nobody can guess
-    painter = Painter(body).to(self.device) if r.loss.guess_weight and body.is_file() else None
-    learn = StageLearner(dls, model.train(), loss_func=FeatureLoss.from_recipe(r, painter), splitter=unet_groups,
-                         opt_func=adam(self.device), wd=t.weight_decay, cbs=cbs)
+    guess = (lambda _: model.advice) if model.adviser else adviser() # not asked twice
+    loss = FeatureLoss.from_recipe(r, guess if r.loss.guess_weight else None)
+    learn = StageLearner(dls, model.train(), loss_func=loss, splitter=unet_groups, opt_func=adam(self.device),
+                         wd=t.weight_decay, cbs=cbs)
     learn.stage_run = self
     return learn
 

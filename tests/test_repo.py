@@ -103,7 +103,7 @@ def test_wheel_and_commands_are_named_as_settled():
 GROUND = 'files colour photo modelfile recipe'.split()
 LIGHT = [*GROUND, 'hints', 'look', 'infer', 'batch']             # the wing of the photographs: pip install without an extra is enough
 PAGE = ['app']                                                   # its page: with the extra [app]
-LESSONS = 'metrics data weights unet loss distributed learner teacher pretrain train report results widgets ship bench course'.split()
+LESSONS = 'metrics data weights loss distributed learner teacher unet pretrain train report results widgets ship bench course'.split()
 ORDER = [*LIGHT, *PAGE, *LESSONS, 'cli']               # as in DESIGN.md: each may import what stands before it
 MAY = {m: ORDER[:n] for n, m in enumerate(ORDER)} | dict(look=GROUND)
 HEAVY = {'torch', 'torchvision', 'torchmetrics', 'fastai', 'pandas', 'matplotlib', 'scipy'}

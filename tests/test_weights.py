@@ -8,15 +8,17 @@ from conftest import REPO, run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional as F
 from torchvision import models
 
 from colourise import modelfile
+from colourise.colour import chroma, within_gamut
 from colourise.files import ColouriseError, FileError
-from colourise.infer import Adviser
+from colourise.infer import Adviser, Colouriser
 from colourise.loss import FeatureLoss, VGGFeatures, loss_terms
 from colourise.modelfile import ModelError, read_header, read_model, write_model
 from colourise.recipe import load_recipe
-from colourise.teacher import Teacher, annealed_mean
+from colourise.teacher import adviser, annealed_mean
 from colourise.unet import colour_unet, load_model, save_model
 from colourise.weights import fetch_weights, fold_norms, imagenet_at_hand
 
@@ -362,14 +364,16 @@ def structure(graph):
     operations = [(n.op_type, [i for i in n.input if i.startswith('layers.')]) for n in graph.node]
     return operations, sides(graph.input), sides(graph.output), {w.name: tuple(w.dims) for w in graph.initializer}
 
-def test_the_packages_graph_is_the_network(tmp_path):
-    r = run('python', 'tools/export_graph.py', 'unet', tmp_path/'unet.onnx', cwd=REPO, PYTHONPATH=str(REPO))
+@pytest.mark.parametrize('name', ['unet', 'unet-advised'])
+def test_the_packages_graph_is_the_network(name, tmp_path):
+    file = GRAPH.with_name(f'{name}.onnx')
+    r = run('python', 'tools/export_graph.py', name, tmp_path/'unet.onnx', cwd=REPO, PYTHONPATH=str(REPO))
     assert r.returncode == 0, r.stderr
-    ours,new = (onnx.load(p, load_external_data=False).graph for p in (GRAPH, tmp_path/'unet.onnx'))
+    ours,new = (onnx.load(p, load_external_data=False).graph for p in (file, tmp_path/'unet.onnx'))
     assert structure(ours) == structure(new), 'The network has changed: type  make export'
-    assert GRAPH.stat().st_size < 100_000
+    assert file.stat().st_size < 100_000
     assert all(w.data_location == onnx.TensorProto.EXTERNAL and not w.raw_data for w in ours.initializer)
-    with torch.device('meta'): folded = fold_norms(colour_unet('random').eval()).state_dict()
+    with torch.device('meta'): folded = fold_norms(colour_unet('random', advised=name != 'unet').eval()).state_dict()
     assert structure(ours)[3] == {k: tuple(v.shape) for k,v in folded.items() if not k.endswith('num_batches_tracked')}
 
 def test_the_advisers_graph_is_the_teacher_and_paints_what_pytorch_paints(tmp_path):
@@ -378,13 +382,24 @@ def test_the_advisers_graph_is_the_teacher_and_paints_what_pytorch_paints(tmp_pa
     file = GRAPH.with_name('adviser.onnx')
     ours,new = (onnx.load(p, load_external_data=False).graph for p in (file, tmp_path/'adviser.onnx'))
     assert structure(ours) == structure(new), 'The teacher has changed: type  make export'
-    state,header = read_model(GRAPH.with_name('adviser.safetensors'), 'adviser')
-    teacher = Teacher().eval()
-    teacher.load_state_dict(teacher.state_dict() | {k: torch.from_numpy(v) for k,v in state.items()})
     grey = np.random.default_rng(0).integers(0, 256, (96, 160), dtype=np.uint8) # a shape that isn't changed
-    x = torch.from_numpy(grey[None, None]/np.float32(255))
+    x,teacher = torch.from_numpy(grey[None, None]/np.float32(255)),adviser()
     with torch.no_grad(): theirs = annealed_mean(teacher.choose(x.expand(-1, 3, -1, -1)), teacher.log_share)[0].permute(1, 2, 0).numpy()
-    assert np.abs(Adviser().guess(Image.fromarray(grey)) - theirs*header.get('gain', 1)).max() < 1e-4 and theirs.shape == (12, 20, 3)
+    assert np.abs(Adviser().guess(Image.fromarray(grey)) - theirs*teacher.gain).max() < 1e-4 and theirs.shape == (12, 20, 3)
+
+def test_an_advised_network_starts_from_the_advice_and_keeps_it_in_its_file(tmp_path):
+    model,square = colour_unet('random', seed=0, advised=True).eval(),Image.fromarray(np.random.default_rng(0).integers(0, 256, (192, 192), dtype=np.uint8))
+    x = torch.from_numpy(np.array(square))[None, None]/255
+    with torch.no_grad(): start,advice = model(x),F.interpolate(adviser()(x), (192, 192), mode='bilinear')
+    assert torch.equal(start, within_gamut(x, advice)) and not any(k.startswith('adviser') for k in model.state_dict())
+    model.layers[-1].weight.data += .0003*torch.randn(model.layers[-1].weight.shape, generator=torch.Generator().manual_seed(0))
+    again,header = load_model(path := save_model(model, tmp_path/'advised.safetensors', render_size=192))
+    with torch.no_grad(): theirs = again(x)
+    assert header['advised'] and torch.equal(theirs, model(x).detach()) and not torch.equal(theirs, start)
+    ours = Colouriser.from_pretrained(path, adviser=False) # not without: it has never learnt to do without
+    assert ours.adviser and np.abs(ours.render(square, flip=False) - chroma(theirs)[0].permute(1, 2, 0).numpy()).mean() < .003
+    small = F.interpolate(x, (64, 64), mode='area')
+    with torch.no_grad(): assert (again(small, x) - again(small)).abs().max() > .01 # the adviser looks at the larger one
 
 def test_the_graph_paints_what_pytorch_paints():
     model = load_model(GRAPH.with_name('model.safetensors'))[0]

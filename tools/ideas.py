@@ -23,7 +23,7 @@ from colourise.metrics import delta_e00, hue_accuracies, hue_distance
 from colourise.photo import embedded, read
 from colourise.pretrain import Student
 from colourise.recipe import load_recipe
-from colourise.teacher import Painter, annealed_mean, body_state, small_pictures
+from colourise.teacher import adviser, annealed_mean, body_state, small_pictures
 from colourise.unet import colour_unet, unet_groups
 from colourise.weights import channels_last
 
@@ -62,7 +62,7 @@ def train(pixels, recipe, device, seconds, backbone, change=None, see=False, gue
     model = colour_unet(backbone, seed=seed)
     if change: change(model)
     model.to(device, memory_format=torch.channels_last)
-    painter = Painter(backbone).to(device) if guess else None
+    painter = adviser() if guess else None
     loss, rng, seen = FeatureLoss(seed=seed, painter=painter, **losses | dict(guess_weight=guess)), np.random.default_rng(seed), 0
     groups = [dict(params=g, share=r) for g, r in zip(unet_groups(model), rates) if r]
     for p in model.parameters(): p.requires_grad_(False)
@@ -127,7 +127,7 @@ def filters(body): # 64 first filters of a random and of the distilled body, as 
 
 @torch.inference_mode()
 def guesses(body): # what teacher and student take the colours of the faces for
-    painter, student, squares = Painter(body), Student().eval(), [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
+    painter, student, squares = adviser(), Student().eval(), [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
     student.load_state_dict(body_state(body), strict=False)
     greys = [np.asarray(s.convert('L')) for s in squares]
     x = torch.from_numpy(np.stack(greys))[:, None]/255
@@ -141,7 +141,7 @@ def guesses(body): # what teacher and student take the colours of the faces for
 
 def main(a):
     device, table, keep_runs = torch.device(a.device), IMAGES/'ideas.csv', a.keep
-    recipe = load_recipe('cpu', f'loss.vgg={a.vgg}')
+    recipe = load_recipe('cpu', f'loss.vgg={a.vgg}', 'adviser=no')
     keep_memory(); keep_runs.mkdir(parents=True, exist_ok=True)
     seconds = 60*a.minutes*(torch.get_num_threads() if device.type == 'cpu' else 1)
     pixels = cache(lambda large: small_pictures(a.large if large else a.data, 160 if large else 64).pixels)
