@@ -33,7 +33,7 @@ def contact_sheet(
         sheet.paste(picture, (x + (side - picture.width)//2, y))
         write((x, y + small.height + 2), label)
     put(0, 0, small, 'the photograph')
-    write((gap, gap + height), 'To get one of these, type what\nstands under it, without --sheet.\n\n'
+    write((gap, gap + height), 'To get one of these, use the options\nunder it instead of --sheet (and add\n--overwrite if you have a result).\n\n'
           'All colours are invented.')
     for row,size in enumerate(sizes):
         predicted = net.render(photo, size, flip)

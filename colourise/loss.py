@@ -113,7 +113,7 @@ class Pair:
         return list(zip(self.vgg(self.pred), wanted))
     @cached_property
     def guessed(self): # (B, 3, h, w)
-        "The chroma that the teacher of a distilled body takes the picture to have, from its grey alone."
+        "The chroma that the adviser takes the picture to have, from its grey alone."
         with torch.no_grad(): return self.painter(luma(self.target))
 
 Term = namedtuple('Term', 'name weight function') # as logs call it, its factor, and what makes a number of a `Pair`
@@ -126,7 +126,7 @@ def loss_terms(
     gram_weight=5000,           # of the Gram matrices, times the squared feature weights (lesson7)
     class_rebalancing=0,        # the share of the pixel loss in which rare colours count more, 0 to 1
     colourfulness_weight=0,     # of the penalty for dull colours
-    guess_weight=0,             # of the L1 of the chroma to the guess of a distilled body's teacher
+    guess_weight=0,             # of the L1 of the chroma to what the adviser guesses
     **others                    # of a recipe's `loss`, which are no weights
 ) -> list: # of `Term`, those with a weight
     "The terms of the loss, as a recipe weighs them."

@@ -119,7 +119,7 @@ class Loss(Part):
     target_colour: Positive[float] # colour of the targets: 1 as they are, 1.2 a fifth more
     class_rebalancing: Share       # how far rare colours count more in the pixel loss
     colourfulness_weight: NotNegative # of the term that rewards colourful predictions
-    guess_weight: NotNegative      # of the colours that the teacher of a distilled body guesses
+    guess_weight: NotNegative      # of the colours that the adviser guesses
 
 class Training(Part):
     "How weights are found, and when a stage is over."

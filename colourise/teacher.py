@@ -248,7 +248,7 @@ def body_state(path, part='', sign='paint.bias'): # weights that `Pretraining` w
     except Exception: state = {} # somebody else's file, such as a `.pth` one
     if len(state.get(sign, ())) == CELLS: return state
     what = 'teacher that paints' if part else 'body that guesses colours'
-    raise PretrainError(f'{shown(path)} holds no {what}: distil it again (or say guess_weight = 0).')
+    raise PretrainError(f'{shown(path)} holds no {what}: distil it again.')
 
 # %% ../nbs/84_teacher.ipynb #c0a7e1d2
 class Advice(Teacher):

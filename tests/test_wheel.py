@@ -20,7 +20,7 @@ def python(offline, code, **kw):
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     package = {n for n in names if n.startswith('colourise/')}
-    beside = {f'colourise/{n}' for n in ('settings.ini', 'model-card.md', 'model.safetensors', 'unet.onnx', 'adviser.safetensors', 'adviser.onnx', 'adviser-card.md')}
+    beside = {f'colourise/{n}' for n in ('settings.ini', 'model-card.md', 'model.safetensors', 'unet.onnx', 'unet-advised.onnx', 'adviser.safetensors', 'adviser.onnx', 'adviser-card.md')}
     static = {f'colourise/static/{p.name}' for p in (REPO/'colourise/static').iterdir()}
     assert package == {f'colourise/{p.name}' for p in (REPO/'colourise').glob('*.py')} | beside | static
     assert {n.rsplit('.')[-1] for n in static} >= {'js', 'css', 'html'} and (REPO/'colourise/unet.onnx').stat().st_size < 1e6
