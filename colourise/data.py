@@ -146,7 +146,8 @@ def survey(
     pick=True    # set aside what is too small or nearly grey, too? Damaged ones always are
 ) -> tuple[list[PhotoFile], dict[Path, str]]: # the good ones in the order of `paths`; the others, with the reason
     "Check each photograph and keep it shrunk for each training size. What the cache knows is not decoded again."
-    cache,sizes,paths = _Cache(recipe, folder), sorted({*map(recipe.view, sizes)}), list(dict.fromkeys(map(Path, paths)))
+    cache,sizes = _Cache(recipe, folder),sorted({*map(recipe.view, sizes)})
+    paths = list(dict.fromkeys(map(Path, paths)))
     facts = {p: _known(p, cache, sizes, pick) for p in paths}
     if todo := [p for p in paths if facts[p] is None]:
         for d in cache.folder.glob('*'): sweep(d)

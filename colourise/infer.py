@@ -90,7 +90,8 @@ class Colouriser:
         quick=False, # ready a third of a second sooner, and a tenth slower afterwards? For a single photograph
         adviser=None # `Adviser`, if it has a say
     ):
-        self.header,self.device,self.adviser,self.paints_over = header,str(device or 'cpu'),adviser,header.get('advised', False)
+        self.header,self.device,self.adviser = header,str(device or 'cpu'),adviser
+        self.paints_over = header.get('advised', False) # did it learn to paint over an adviser's colours?
         self.name = name + ', advised'*bool(adviser)
         self.gain,self.max_chroma = _number(header, 'gain', 1, 8), _number(header, 'max_chroma', MAX_CHROMA, 200)
         provider = _provider(self.device)
@@ -114,7 +115,8 @@ def from_pretrained(cls:Colouriser,
     ours = infer_defaults()
     path = find_model(model, ours.model)
     state,header = read_model(path)
-    if adviser is None or header.get('advised'): adviser = header.get('advised') or ours.adviser and path.parent == _package
+    if adviser is None: adviser = ours.adviser and path.parent == _package
+    adviser = adviser or header.get('advised', False) # it has never learnt to do without
     return cls(state, header, model_name(header, path), device, quick, Adviser(quick) if adviser else None)
 
 # %% ../nbs/75_infer.ipynb #a54ac4fe

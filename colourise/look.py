@@ -33,8 +33,8 @@ def contact_sheet(
         sheet.paste(picture, (x + (side - picture.width)//2, y))
         write((x, y + small.height + 2), label)
     put(0, 0, small, 'the photograph')
-    write((gap, gap + height), 'To get one of these, use the options\nunder it instead of --sheet (and add\n--overwrite if you have a result).\n\n'
-          'All colours are invented.')
+    write((gap, gap + height), 'To get one of these, use the options\nunder it instead of --sheet (and add\n'
+          '--overwrite if you have a result).\n\nAll colours are invented.')
     for row,size in enumerate(sizes):
         predicted = net.render(photo, size, flip)
         for column,amount in enumerate(amounts, 1):

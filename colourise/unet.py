@@ -43,7 +43,7 @@ def resnet_body(state=None): # tensors by torchvision's names (`fetch_weights`),
 
 # %% ../nbs/20_unet.ipynb #90bca3a0
 class ColourUnet(DynamicUnet):
-    "fastai's U-Net. If an adviser has a say, the last cross-connection hands over the photograph in the colours it advises."
+    "fastai's U-Net. If there is an adviser, the last cross-connection hands over the photograph in its colours."
     adviser = None # from grey (B, 1, H, W) to chroma (B, 3, h, w)
     def forward(self, grey, view=None): # (B, 1, H, W) in [0, 1]; the same at another size, for the adviser
         if self.adviser is None: return super().forward(grey)
@@ -57,7 +57,7 @@ def colour_unet(
     advised=False        # does the package's adviser have a say?
 ) -> ColourUnet: # (B, 1, H, W) in [0, 1] → (B, 3, H, W), about [0, 1]; `.origin` says whose weights the body has
     "U-Net on ResNet-34 that colours grey pictures; untrained, it passes on the grey, or what the adviser makes of it."
-    state,n = fetch_weights('resnet34', backbone),3 if advised else 1 # channels that the last cross-connection hands over
+    state,n = fetch_weights('resnet34', backbone),3 if advised else 1 # channels of the last cross-connection
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None: torch.manual_seed(seed)
         body = resnet_body(state)
@@ -67,11 +67,11 @@ def colour_unet(
         *layers,block,last,_ = model.layers # the last one makes fastai's tensors; we want plain ones
         model.layers = nn.ModuleList([*layers, block, nn.Conv2d(last[0].in_channels, 3, 1)])
     for p in [*block.convpath[-1][-1].parameters(), *model.layers[-1].parameters()]: nn.init.zeros_(p)
-    model.layers[-1].weight.data[:, -n:, 0, 0] = torch.eye(n).expand(3, n) # the last channels are the cross-connection's
+    model.layers[-1].weight.data[:, -n:, 0, 0] = torch.eye(n).expand(3, n) # the cross-connection comes last
     for m in model.modules(): # each ReLU follows a norm or a sum, which don't need what it overwrites
         if isinstance(m, nn.ReLU): m.inplace = True
     model.origin = Path(backbone).name
-    if advised: object.__setattr__(model, 'adviser', adviser()) # no submodule: in no state_dict, out of training's reach
+    if advised: object.__setattr__(model, 'adviser', adviser()) # no submodule: in no state_dict, and not trained
     return model.train()
 
 # %% ../nbs/20_unet.ipynb #8508326c
