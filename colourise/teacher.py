@@ -149,10 +149,8 @@ class Teacher(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             self.net = load_teacher().requires_grad_(False) # timm draws weights, too
-            torch.manual_seed(seed)
-            n = 256*heads
-            mix = (nn.Sequential(nn.BatchNorm2d(c, affine=False), nn.Conv2d(c, n, 1)) for c in _SEEN)
-            self.mix = nn.ModuleList(mix)
+            torch.manual_seed(seed); n = 256*heads
+            self.mix = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(c, affine=False), nn.Conv2d(c, n, 1)) for c in _SEEN)
             self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1, groups=heads), nn.ReLU(),
                                        nn.Conv2d(n, CELLS, 1))
         self.register_buffer('log_share', torch.zeros(CELLS)) # how common the cells are
@@ -266,8 +264,8 @@ class Advice(Teacher):
         x = channels_last(F.interpolate(grey, (VIEW, VIEW), mode='bilinear').expand(-1, 3, -1, -1))
         return self.gain*annealed_mean(self.choose(x).float(), self.log_share)
 
+# %% ../nbs/84_teacher.ipynb #c0a7e1d9
 @lru_cache
 def adviser() -> Advice: # always the same one
     "The package's adviser."
     with torch.device('cpu'): return Advice()
-
