@@ -55,9 +55,10 @@ def share(
     class Share(DistributedDL):
         "The share of one process in the batches of a fastai `DataLoader`."
         def _mine(self): # the places in the common order that fall to this process
-            w = self.world_size
-            whole = self.dl.bs*w if self.dl.drop_last else w if self.dl.shuffle else 1
-            return range(self.dl.n)[:self.dl.n//whole*whole][self.rank::w]
+            n,at_a_time = self.dl.n,1 # in validation nothing is left out
+            if self.dl.shuffle: at_a_time = self.world_size # in training, all have equally many,
+            if self.dl.drop_last and n >= self.dl.bs*self.world_size: at_a_time *= self.dl.bs # in whole batches if any
+            return range(n//at_a_time*at_a_time)[self.rank::self.world_size]
         def get_idxs(self):
             idxs = list(self.dl.get_idxs())
             return [idxs[i] for i in self._mine()]

@@ -267,8 +267,9 @@ def _photograph(img, name, again, colours, full):
     try: frames = 1 if img.format == 'MPO' else getattr(img, 'n_frames', 1) # a phone's MPO has a preview behind it
     except Exception: frames = 1 # damage behind the first frame, which is all that we need
     if frames > 1: notes.append(f'animated or with several pages: first of {frames} frames')
-    try: dpi = next((x, y) for x,y in [map(float, img.info['dpi'])] if 1 < min(x, y) and max(x, y) <= 65535)
-    except (KeyError, TypeError, ValueError, StopIteration): dpi = None
+    try: x,y = map(float, img.info['dpi'])
+    except (KeyError, TypeError, ValueError): x = y = 0
+    dpi = (x, y) if 1 < min(x, y) and max(x, y) <= 65535 else None
     if turn in (5, 6, 7, 8): full = full[::-1]
     camera,new = exif.get_ifd(_I.Exif),{_E.ExifImageWidth: full[0], _E.ExifImageHeight: full[1], _E.ColorSpace: 1}
     camera.update({k: v for k,v in new.items() if k in camera})

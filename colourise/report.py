@@ -36,12 +36,14 @@ def plot_finder(found, lr): # what `lr_find` returned; the learning rate that is
     return fig
 
 def plot_history(run): # a `StageRun`
-    "Curves of a stage, as a matplotlib figure: loss, its terms, ΔE00 and colourfulness."
+    "Curves of a stage, as a matplotlib figure: loss, its terms, ΔE00, colourfulness and hue accuracy."
     h = pd.DataFrame(run.history)
     terms = sorted(k.removeprefix('train_') for k in h if k.startswith('train_') and k != 'train_loss')
     fig,axs = plt.subplots(2, 3, figsize=(9, 5), layout='constrained')
     axs = axs.flat
-    def line(i, y, name, c, ls='-'): axs[i].plot(h.epoch, h[y], color=c, ls=ls, label=name, marker='.', lw=1.2)
+    def line(i, y, name, c, ls='-'):
+        known = h[y].notna() # VGG-16 may have joined or left the loss; a single point is no curve
+        if known.sum() > 1 or len(h) == 1: axs[i].plot(h.epoch, h[y], color=c, ls=ls, label=name, marker='.', lw=1.2)
     for kind,c,ls in (('train', 'C0', '-'), ('valid', 'C1', '--')):
         line(0, f'{kind}_loss', kind, c)
         for i,t in enumerate(terms): line(1, f'{kind}_{t}', f'{kind} {t}', f'C{i}', ls)

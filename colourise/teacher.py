@@ -145,20 +145,20 @@ _SEEN = 24, 48, 120, 352, 352 # channels of the maps that it chooses colours fro
 
 class Teacher(nn.Module):
     "EfficientNet-Lite2, frozen, and what chooses colours from what it makes of a grey picture."
-    def __init__(self, seed=0, heads=1): # of the random weights, without touching torch's own generator; of choosers
+    def __init__(self, seed=0): # of the random weights, without touching torch's own generator
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             self.net = load_teacher().requires_grad_(False) # timm draws weights, too
-            torch.manual_seed(seed); n = 256*heads
-            self.mix = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(c, affine=False), nn.Conv2d(c, n, 1)) for c in _SEEN)
-            self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1, groups=heads), nn.ReLU(),
-                                       nn.Conv2d(n, CELLS, 1))
+            torch.manual_seed(seed)
+            self.mix = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(c, affine=False), nn.Conv2d(c, 256, 1))
+                                     for c in _SEEN)
+            self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(256, 256, 3, 1, 1), nn.ReLU(), nn.Conv2d(256, CELLS, 1))
         self.register_buffer('log_share', torch.zeros(CELLS)) # how common the cells are
     def train(self, mode=True): super().train(mode).net.eval(); return self
     def forward(self, grey): # (n,1,h,w) in [0,1]; (n,CELLS,16,16)
         return self.choose(enlarged(grey.expand(-1, 3, -1, -1)))
     def choose(self, x): # grey pictures (n,3,h,w) in [0,1], whose sides are multiples of 32; (n,CELLS,h/8,w/8)
-        with torch.no_grad(): seen = looked(self.net, x, [1, 2, 3, 4])[1]
+        seen = looked(self.net, x, [1, 2, 3, 4])[1] # frozen, so no gradients are kept
         seen = [*seen, seen[-1].mean((2, 3), keepdim=True)]
         return self.paint(sum(F.interpolate(m(y), seen[1].shape[-2:], mode='bilinear') for m,y in zip(self.mix, seen)))
     def learnt(self): # tensors by name
@@ -250,9 +250,9 @@ def body_state(path, part='', sign='paint.bias'): # weights that `Pretraining` w
 
 # %% ../nbs/84_teacher.ipynb #c0a7e1d2
 class Advice(Teacher):
-    "The package's adviser on PyTorch, two teachers in one: frozen, and always in eval mode."
+    "The package's adviser on PyTorch: a teacher that has learnt, frozen and always in eval mode."
     def __init__(self):
-        super().__init__(heads=2)
+        super().__init__()
         state,header = read_model(Path(find_spec('colourise').origin).with_name('adviser.safetensors'), 'adviser')
         self.load_state_dict(self.state_dict() | {k: torch.from_numpy(v) for k,v in state.items()})
         self.gain = header['gain']

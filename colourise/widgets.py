@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 import numpy as np, pandas as pd
-from PIL import Image,ImageDraw
+from PIL import Image,ImageDraw,ImageFont
 from .colour import enlarge
 from .files import ColouriseError,data_url,require
 from .photo import embedded,jpeg,output_format,read,write
@@ -45,23 +45,34 @@ def _pair(before, after, box=(640, 480)):
     return tuple(p if p.size == size else p.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.) for p in pics)
 
 # %% ../nbs/behind/82_widgets.ipynb #6c07f0db
-def split_picture(before, after, cut=50, box=(640, 480)): # pictures of the same scene; percent of the width; pixels
-    "`before` left of the divider, `after` right of it, and a white line between: what a `CompareSlider` shows."
+def split_picture(before, after, cut=50, box=(640, 480), vertical=False): # of the same scene; percent; pixels
+    "`before` left of the divider (or above it), `after` right of it, a white line between: as in a `CompareSlider`."
     before,after = _pair(before, after, box)
-    out,x = after.copy(), round(after.width*cut/100)
-    out.paste(before.crop((0, 0, x, before.height)))
-    ImageDraw.Draw(out).rectangle((x-1, 0, x, out.height), 'white')
+    out,w,h = after.copy(),*after.size
+    x,y = (w, round(h*cut/100)) if vertical else (round(w*cut/100), h)
+    out.paste(before.crop((0, 0, x, y)))
+    ImageDraw.Draw(out).rectangle((0, y-1, w, y) if vertical else (x-1, 0, x, h), 'white')
     return out
 
 # %% ../nbs/behind/82_widgets.ipynb #08475f3b
 _choose = ("const f=this.closest('figure'),b=f.parentNode,o=this.selectedOptions[0],i=f.querySelector('img');"
-           "i.src=b.querySelectorAll(':scope>img')[this.value].src; i.alt=this.dataset.alt+', '+o.text;"
-           "b.querySelector('input').dataset[this.dataset.side]=o.text")
+           "i.src=b.querySelector('select').options[this.selectedIndex].value; i.alt=this.dataset.alt+', '+o.label;"
+           "b.querySelector('input').dataset[this.dataset.side]=o.label")
 
-def _choice(names, side, alt): # of all pictures, as HTML; 0 left or above, 1; what they show
-    options = ''.join(f'<option value="{i}"{" selected"*(i == side)}>{n}</option>' for i,n in enumerate(names))
+def _choice(names, urls, side, alt): # of all pictures, as HTML; 0 left or above (which keeps them), 1; what they show
+    kept = [f' value="{u}"' if side == 0 else '' for u in urls]
+    options = ''.join(f'<option label="{n}"{k}{" selected"*(i == side)}></option>'
+                      for i,(n,k) in enumerate(zip(names, kept)))
     return (f'<select style="display:none" aria-label="picture {side+1}" data-side="{("left", "right")[side]}" '
             f'data-alt="{alt}" data-lm-suppress-shortcuts="true" onchange="{_choose}">{options}</select>')
+
+def _named(picture, name):
+    "`picture` with its name in a corner."
+    out,at,font = picture.copy(),(6, picture.height - 8),ImageFont.load_default(14)
+    draw = ImageDraw.Draw(out)
+    draw.rectangle(draw.textbbox(at, name, font, 'lb'), 'black')
+    draw.text(at, name, 'white', font, 'lb')
+    return out
 
 class CompareSlider:
     "Two pictures of the same scene with a divider to drag; works on any page, with or without a kernel."
@@ -81,15 +92,15 @@ class CompareSlider:
         self.before,self.after = _pair(before, after, self.box)
         self.labels,self.alt = tuple(labels or self.labels),alt or self.alt
         if self._live: self._live.html = self.to_html()
-    def still(self):
-        "As a picture: what is seen when nobody drags."
-        return split_picture(self.before, self.after, box=self.box)
-    def stills(self, width=260): # of each, pixels
-        "Three places of the divider in one picture, for pages on which nothing moves."
+    def stills(self, width=220): # of each, pixels
+        "Three places of the divider in one picture, and below them whatever else is in it, for where nothing moves."
         from IPython.display import Image as Picture
-        parts = [split_picture(self.before, self.after, cut, (width, 2*width)) for cut in (80, 50, 20)]
-        strip = Image.new('RGB', (sum(p.width + 8 for p in parts) - 8, parts[0].height), 'white')
-        for i,p in enumerate(parts): strip.paste(p, (i*(p.width + 8), 0))
+        box = width,2*width
+        parts = [split_picture(self.before, self.after, cut, box, self.vertical) for cut in (80, 50, 20)]
+        parts += [_named(_pair(x, self.before, box)[0], k) for k,x in self.more.items()]
+        w,h = (n + 8 for n in parts[0].size)
+        strip = Image.new('RGB', (3*w - 8, -(-len(parts)//3)*h - 8), 'white')
+        for i,p in enumerate(parts): strip.paste(p, (i%3*w, i//3*h))
         return Picture(jpeg(strip))
     def to_html(self) -> str:
         "A piece of HTML that needs nothing else: no kernel, no network, no other file."
@@ -97,14 +108,14 @@ class CompareSlider:
         pictures = dict(zip(self.labels, (self.before, self.after)))
         pictures |= {k: _pair(x, self.before, self.box)[0] for k,x in self.more.items()}
         alt,left,right,*_ = names = [*map(html.escape, (self.alt, *pictures))]
-        choose = [_choice(names[1:], side, alt) if self.more else '' for side in (0, 1)]
+        urls = [*map(url, pictures.values())]
+        choose = [_choice(names[1:], urls, side, alt) if self.more else '' for side in (0, 1)]
         page,css = ((_static/f'compare.{kind}').read_text(encoding='utf-8') for kind in ('html', 'css'))
         where = ('above', 'below') if self.vertical else ('left of', 'right of')
         return Template(page).substitute(css=css, width=max(w, 160), height=h, alt=alt, left=left, right=right,
-            before=url(self.before), after=url(self.after), choose0=choose[0], choose1=choose[1], first=where[0],
+            before=urls[0], after=urls[1], choose0=choose[0], choose1=choose[1], first=where[0],
             second=where[1], kind=' colourise-vertical'*self.vertical,
             orientation='aria-orientation="vertical"'*self.vertical,
-            more=''.join(f'<img style="display:none" alt="" src="{url(p)}">' for p in pictures.values() if self.more),
             caption=f'<p class="colourise-caption">{html.escape(self.caption)}</p>'*bool(self.caption))
     _repr_html_ = to_html
     def widget(self):

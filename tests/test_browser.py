@@ -2,7 +2,7 @@
 
 Chromium is Debian's package (apt-get install chromium), driven by Playwright. Where it is missing these tests are skipped, loudly;
 with COLOURISE_NEED_BROWSER=1, as in CI, they fail. The screenshots are in runs/screenshots, for people to look at."""
-import io, json, os, shutil, signal, socket, subprocess, sys, time, urllib.request
+import io, json, os, re, shutil, signal, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 import nbformat, numpy as np, pytest, skimage.data
 from PIL import Image
@@ -16,7 +16,8 @@ SHOTS = REPO/'runs/screenshots'
 SIZE = dict(width=1280, height=800)
 NOISE = [ # errors of Notebook 7.6 itself while it loads; a notebook with the one cell `1` has them too
     "Cannot read properties of undefined (reading 'schema')", # always: its keyboard settings
-    "Command 'filebrowser:open-path' not registered."]        # when JupyterLab was open on the same server before
+    "Command 'filebrowser:open-path' not registered.",        # when JupyterLab was open on the same server before
+    'Window name candidate']                                  # when another window of JupyterLab is open
 MOVED = 1/255 # mean difference of two screenshots above which something has changed
 
 pytestmark = pytest.mark.xdist_group('browser') # one server and one browser for all
@@ -75,10 +76,10 @@ class Server:
             try: return self.ask('api')
             except OSError: time.sleep(.1)
         raise RuntimeError(f'The Jupyter server did not start:\n{self.log.read_text()[-3000:]}')
-    def notebook(self, name, kernel):
+    def notebook(self, name, kernel, cells=[nbformat.v4.new_code_cell(c.strip()) for c in CELLS]):
         "A new notebook with the running `kernel`."
         meta = dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'))
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c.strip()) for c in CELLS], metadata=meta), self.nb/name)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=meta), self.nb/name)
         self.ask('api/sessions', path=name, name=name, type='notebook', kernel=dict(id=kernel))
     def stop(self):
         self.process.send_signal(signal.SIGTERM) # asks for no confirmation, and stops the kernels
@@ -110,14 +111,14 @@ KERNEL = "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.statu
 
 class Notebook(Page):
     "The notebook in one of the two applications, run to its end."
-    def __init__(self, context, server, app):
+    def __init__(self, context, server, app, name=None):
         super().__init__(context)
         self.server, self.app = server, app
-        self.page.goto(server.address(f"{dict(lab='lab/tree', notebook='notebooks')[app]}/{app}.ipynb"))
+        self.page.goto(server.address(f"{dict(lab='lab/tree', notebook='notebooks')[app]}/{name or app}.ipynb"))
         self.page.wait_for_function(f'window.jupyterapp && ({KERNEL})', timeout=60_000)
         self.run('notebook:run-all-cells')
     def finished(self):
-        self.page.wait_for_function('jupyterapp.shell.currentWidget.content.widgets.every(c => c.model.executionCount)', timeout=90_000)
+        self.page.wait_for_function('jupyterapp.shell.currentWidget.content.widgets.every(c => c.model.type != "code" || c.model.executionCount)', timeout=90_000)
         return self
 
 @pytest.fixture(scope='module')
@@ -140,6 +141,8 @@ def notebooks(request, tmp_path_factory):
         server.wait()
         kernel = server.ask('api/kernels', name='python3')['id']
         for app in ('lab', 'notebook'): server.notebook(f'{app}.ipynb', kernel)
+        lesson = nbformat.read(REPO/'nbs/78_widgets.ipynb', 4).cells
+        server.notebook('lesson.ipynb', kernel, lesson[:next(i for i, c in enumerate(lesson) if 'Leafing through a run' in c.source)])
         pages = [Notebook(context, server, app) for app in ('lab', 'notebook')]
         yield {p.app: p.finished() for p in pages}
     finally: server.stop()
@@ -199,6 +202,32 @@ def test_divider(book):
     assert [i.get_attribute('alt') for i in slider.locator('img').all()] == ['a cat, grey', 'a cat, colour']
     tree = slider.aria_snapshot()
     assert 'slider "Divider: grey left of it, colour right of it"' in tree, tree
+
+def test_a_lesson_in_jupyterlab(context, notebooks):
+    "The lesson on sliders, as far as it needs no run of the course: opened, run, and a slider dragged."
+    page = Notebook(context, notebooks['lab'].server, 'lab', 'lesson').finished()
+    plain, upright = (page.locator('.jp-OutputArea .colourise-compare').nth(i) for i in (0, 1))
+    plain.scroll_into_view_if_needed()
+    drag(page, plain, 25)
+    assert cut(plain) == pytest.approx(25, abs=1)
+    upright.scroll_into_view_if_needed()
+    assert upright.locator('select').first.locator('option').count() == 4
+    page.shot(page.page, 'lesson')
+    assert [e for e in page.errors if not any(n in e for n in NOISE)] == []
+    page.close()
+
+def test_where_styles_and_scripts_are_taken_out(offline, tmp_path):
+    "As on a code-hosting page: what is left are two pictures, each with its name, and no half of a menu."
+    import bleach
+    grey, photo = cat()
+    html = CompareSlider(grey, photo, alt='a cat', more={'red': Image.new('RGB', photo.size, 'firebrick')}).to_html()
+    left = bleach.clean(re.sub('<style>.*?</style>', '', html, flags=re.S), {'div', 'figure', 'figcaption', 'img', 'b', 'small'},
+                        {'img': ['src', 'alt', 'width']}, ['data'], strip=True)
+    (tmp_path/'stripped.html').write_text(f'<!doctype html><meta charset=utf-8>{left}', encoding='utf-8')
+    offline.goto((tmp_path/'stripped.html').as_uri())
+    assert [i.get_attribute('alt') for i in offline.locator('img').all()] == ['a cat, grey', 'a cat, colour']
+    assert offline.locator('body').inner_text().split('\n')[0].split() == ['grey'] and 'red' not in offline.locator('body').inner_text()
+    offline.shot(offline.page, 'stripped')
 
 def knob(cell, label): return cell.locator('.widget-inline-hbox').filter(has=cell.page.get_by_text(label, exact=True))
 

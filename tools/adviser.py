@@ -3,58 +3,73 @@
 FOLDER holds photographs (perhaps in zip files) to learn from at 128 pixels, LARGE those of them that are large enough to go on with at 192 pixels.
 colourise/adviser-card.md says which ones these were, and how long it took."""
 import sys
+from itertools import chain, repeat
 import numpy as np, torch
 from PIL import Image
 from colourise.data import photo_files
+from colourise.files import progress
 from colourise.learner import LogEpochs, SafeLearner, adam, device_callbacks, keep_memory
 from colourise.modelfile import write_model
-from colourise.recipe import load_recipe
+from colourise.recipe import VIEW, load_recipe
 from colourise.teacher import TEACHER, Pictures, Teacher, distil_dls, small_pictures, surprise, teach_colours
 
 NEEDLESS = 'net.classifier.', 'net.conv_head.', 'net.bn2.' # for choosing colours
-SIDE, EPOCHS, LR = 192, 2, 7e-4                            # of going on
-GAIN = .73     # with it, whole photographs that were held out come to 0.6 of their true colourfulness
+FROZEN = 2, 7e-4          # epochs of large photographs in which only what chooses colours goes on learning, and the highest rate
+CYCLES = .8, 2            # then, twice, so many epochs in which the teacher itself learns, too; the adviser is the mean of the two
+LR, DECAY = (1e-4, 5e-4), (1e-3, .05) # of its own layers, and of those that choose
+GAIN = .75     # with it, large photographs that were held out come to 0.66 of their true colourfulness
 FAVOUR = .3/.7 # of rare colours: `annealed_mean` takes back 0.3 of what training favours them by, instead of 0.7
-SAY = .4, .6   # of the teacher that has seen many small photographs, and of the same one after it went on
 
 class Larger(Teacher):
-    "A teacher that sees pictures at their own size."
-    def forward(self, grey): return self.choose(grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+    "A teacher that sees pictures of up to 128 pixels enlarged, and larger ones as they are."
+    def forward(self, grey): return super().forward(grey) if grey.shape[-1] <= 128 else self.choose(grey.expand(-1, 3, -1, -1))
 
 def held_out(files, recipe):
     "Those of `files` that `distil_dls` holds out."
     order = np.random.default_rng(recipe.photos.seed).permutation(len(files))
     return {files[i] for i in order[:max(1, round(recipe.pretrain.share*len(files)))]}
 
-def go_on(teacher, large, held, recipe):
-    "Two more epochs on large photographs, but for those in `held`; the largest, which are few, count three times."
-    recipe, device, files = recipe.override('pretrain.batch=64', 'pretrain.share=0.005'), torch.device('cpu'), photo_files(large)
-    photos = small_pictures(large, SIDE, recipe.source.workers)
-    if len(photos.pixels) != len(files): sys.exit('A photograph in LARGE can\'t be read: take it out.')
-    learnt = np.array([i for i, f in enumerate(files) if f not in held])
-    whole = [i for i in learnt if min(Image.open(files[i]).size) >= SIDE]
-    some = np.concatenate([learnt, np.repeat(whole, 2).astype(int)])
-    larger = Larger().recall(teacher.learnt())
-    dls = distil_dls(Pictures(photos.pixels[some], photos.labels[some], photos.source), None, recipe, device)
-    dls.size = SIDE
-    cbs = [*device_callbacks(device, recipe.training.cpu_precision), LogEpochs('the teacher goes on', recipe.photos.seed)]
-    SafeLearner(dls, larger, surprise, opt_func=adam(device), cbs=cbs, wd=recipe.pretrain.weight_decay).fit_one_cycle(EPOCHS, LR, pct_start=.3)
-    return larger.eval()
+def learnt_from(data, side, size, recipe, held, times=1):
+    "`DataLoaders` of the photographs in `data`, without those `held` out, in batches of `size`; those of `side` pixels or more count so many `times`."
+    photos, files = small_pictures(data, side, recipe.source.workers), photo_files(data)
+    if len(photos.pixels) != len(files): sys.exit(f'A photograph in {data} can\'t be read: take it out.')
+    some = np.array([i for i, f in enumerate(files) if f not in held])
+    whole = [i for i in some if times > 1 and min(Image.open(files[i]).size) >= side]
+    some = np.concatenate([some, *[whole]*(times - 1)]).astype(int)
+    recipe = recipe.override(f'pretrain.batch={size}', 'pretrain.share=0.005')
+    dls = distil_dls(Pictures(photos.pixels[some], photos.labels[some], photos.source), None, recipe, torch.device('cpu'))
+    dls.size = side
+    return dls
 
-@torch.no_grad()
-def joined(teachers, say):
-    "A `Teacher` with the choosers of `teachers`: their logits, multiplied by their `say`, are summed. It has the first one's means and spreads of maps."
-    both = Teacher(heads=len(teachers)).eval()
-    both.log_share.copy_(teachers[0].log_share)
-    for i, (norm, conv) in enumerate(both.mix):
-        norm.load_state_dict(teachers[0].mix[i][0].state_dict())
-        theirs = [(t.mix[i][1], (t.mix[i][0].running_var + norm.eps).sqrt(), norm.running_mean - t.mix[i][0].running_mean) for t in teachers]
-        conv.weight.copy_(torch.cat([c.weight*((norm.running_var + norm.eps).sqrt()/spread)[:, None, None] for c, spread, _ in theirs]))
-        conv.bias.copy_(torch.cat([c.bias + c.weight[..., 0, 0] @ (off/spread) for c, spread, off in theirs]))
-    for k in ('weight', 'bias'): getattr(both.paint[1], k).copy_(torch.cat([getattr(t.paint[1], k) for t in teachers]))
-    both.paint[3].weight.copy_(torch.cat([t.paint[3].weight*s for t, s in zip(teachers, say)], 1))
-    both.paint[3].bias.copy_(sum(t.paint[3].bias*s for t, s in zip(teachers, say)))
-    return both
+def unfrozen(teacher, large, small, epochs):
+    "Its own layers, from the fourth block on, learn too, from batches of `large` and of `small` photographs by turns; norms stay as they are."
+    own, choosing = [*teacher.net.blocks[3:].parameters()], [*teacher.mix.parameters(), *teacher.paint.parameters()]
+    for p in own: p.requires_grad_(True)
+    optimiser = torch.optim.AdamW([dict(params=p, weight_decay=d) for p, d in zip((own, choosing), DECAY)])
+    turns, steps = [chain.from_iterable(repeat(dl)) for dl in (large, small)], round(2*epochs*len(large))
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, steps, pct_start=.15, cycle_momentum=False)
+    for i in progress(range(steps), desc='unfrozen'):
+        grey, *_, photos, _ = next(turns[i % 2])
+        surprise(teacher(grey), photos).backward()
+        torch.nn.utils.clip_grad_norm_([*own, *choosing], 1)
+        for step in (optimiser, rate): step.step()
+        optimiser.zero_grad()
+
+def go_on(teacher, data, large, recipe):
+    "The same teacher after it has learnt from larger photographs, frozen and then unfrozen, of which the largest, which are few, count three times."
+    held, device, larger = held_out(photo_files(data), recipe), torch.device('cpu'), Larger()
+    larger.load_state_dict(teacher.state_dict())
+    dls = learnt_from(large, VIEW, 64, recipe, held, 3)
+    cbs = [*device_callbacks(device, recipe.training.cpu_precision), LogEpochs('the teacher goes on', recipe.photos.seed)]
+    learn = SafeLearner(dls, larger, surprise, opt_func=adam(device), cbs=cbs, wd=recipe.pretrain.weight_decay)
+    learn.fit_one_cycle(*FROZEN, pct_start=.3)
+    large, small = learnt_from(large, VIEW, 32, recipe, held, 3), learnt_from(data, 64, 64, recipe, held)
+    ends = []
+    for epochs in CYCLES:
+        unfrozen(larger.eval(), large.train, small.train, epochs)
+        ends.append({k: v.clone() for k, v in larger.state_dict().items()})
+    larger.load_state_dict({k: sum(end[k] for end in ends)/len(ends) for k in ends[0]})
+    return larger
 
 def adviser_state(teacher):
     "What `colourise.infer.Adviser` needs of a `Teacher`: arrays by name."
@@ -65,9 +80,8 @@ def main(data, large, path='colourise/adviser.safetensors'):
     keep_memory()
     recipe = load_recipe('cpu', f'pretrain.data={data}')
     photos = small_pictures(recipe.pretrain.data, recipe.pretrain.side, recipe.source.workers)
-    teacher = teach_colours(photos, recipe, torch.device('cpu'))
-    later = go_on(teacher, large, held_out(photo_files(data), recipe), recipe)
-    write_model(path, adviser_state(joined([teacher, later], SAY)), True, arch=dict(name='adviser'), teacher=TEACHER, gain=GAIN, output='R−Y, G−Y, B−Y (B, 3, H/8, W/8)',
+    teacher = go_on(teach_colours(photos, recipe, torch.device('cpu')), data, large, recipe)
+    write_model(path, adviser_state(teacher), True, arch=dict(name='adviser'), teacher=TEACHER, gain=GAIN, output='R−Y, G−Y, B−Y (B, 3, H/8, W/8)',
                 data=dict(source=photos.source, photographs=len(photos.pixels)), card='adviser-card.md')
 
 if __name__ == '__main__':

@@ -12,18 +12,19 @@ import numpy as np, pandas as pd, torch
 from PIL import Image, ImageOps
 from fastai.layers import PixelShuffle_ICNR
 from fastai.vision.models.unet import UnetBlock
+from safetensors.torch import load_file
 from torch import nn
 from colourise.colour import chroma, colourfulness, enlarge
 from colourise.data import Augment, pad_batch, photo_files, picture_grid
 from colourise.files import progress
-from colourise.infer import render_shape, seen_shape
+from colourise.infer import Colouriser, render_shape, seen_shape
 from colourise.learner import device_name, keep_memory, precision
 from colourise.loss import FeatureLoss
 from colourise.metrics import delta_e00, hue_accuracies, hue_distance
 from colourise.photo import embedded, read
 from colourise.pretrain import Student
 from colourise.recipe import load_recipe
-from colourise.teacher import adviser, annealed_mean, body_state, small_pictures
+from colourise.teacher import Advice, adviser, annealed_mean, body_state, load_teacher, small_pictures
 from colourise.unet import colour_unet, unet_groups
 from colourise.weights import channels_last
 
@@ -125,19 +126,26 @@ def filters(body): # 64 first filters of a random and of the distilled body, as 
         pictures[name] = [w.unflatten(0, (8, 8)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)]
     picture_grid(pictures, [''], 3.4).savefig(IMAGES/'idea-filters.jpg', dpi=80, pil_kwargs=dict(quality=88))
 
+def compared(name, made, squares, greys): # chroma (n,3,h,w) of the faces, by who guessed it
+    made = {k: [Image.fromarray(enlarge(g, c)) for g, c in zip(greys, y.permute(0, 2, 3, 1).numpy())] for k, y in made.items()}
+    columns = dict(grey=[Image.fromarray(g).convert('RGB') for g in greys]) | made | dict(truth=squares)
+    fig = picture_grid(columns, [n.replace('_', ' ') for n in FACES], 1.5)
+    fig.savefig(IMAGES/f'idea-{name}.jpg', dpi=80, pil_kwargs=dict(quality=85))
+
 @torch.inference_mode()
-def guesses(body): # what teacher and student take the colours of the faces for
-    painter, student, squares = adviser(), Student().eval(), [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
-    student.load_state_dict(body_state(body), strict=False)
+def guesses(a, which): # what teacher and student take the colours of the faces for, or what the teacher knew before
+    squares = [ImageOps.fit(read(embedded()[n]).rgb8, (256, 256)) for n in FACES]
     greys = [np.asarray(s.convert('L')) for s in squares]
-    x = torch.from_numpy(np.stack(greys))[:, None]/255
-    seen = student.look(channels_last(nn.functional.interpolate(x, (64, 64), mode='area')))
-    made = {'the teacher': painter(x), 'the student': annealed_mean(student.colours(seen), painter.log_share)}
-    made = {k: [enlarge(g, c) for g, c in zip(greys, y.permute(0, 2, 3, 1).numpy())] for k, y in made.items()}
-    pictures = {k: [Image.fromarray(np.asarray(x)).convert('RGB') for x in v] for k, v in (dict(grey=greys) | made | dict(truth=squares)).items()}
-    for name, columns in (('teacher', {k: v for k, v in pictures.items() if k != 'the student'}), ('guess', pictures)):
-        fig = picture_grid(columns, [n.replace('_', ' ') for n in FACES], 1.7)
-        fig.savefig(IMAGES/f'idea-{name}.jpg', dpi=80, pil_kwargs=dict(quality=85))
+    x, guesser = torch.from_numpy(np.stack(greys))[:, None]/255, adviser()
+    if which == 'drawings':
+        student = Student().eval()
+        student.load_state_dict(body_state(a.body), strict=False)
+        seen = student.look(channels_last(nn.functional.interpolate(x, (64, 64), mode='area')))
+        return compared('guess', {'the teacher': guesser(x), 'the student': annealed_mean(student.colours(seen), guesser.log_share)}, squares, greys)
+    alone, frozen = Colouriser.from_pretrained(a.alone, adviser=False), Advice()
+    frozen.recall(load_file(a.frozen) | dict(log_share=guesser.log_share)).net.load_state_dict(load_teacher().state_dict())
+    own = torch.from_numpy(np.stack([alone.render(Image.fromarray(g)) for g in greys])).permute(0, 3, 1, 2)
+    compared('teacher', {'no teacher': own, 'frozen teacher': frozen(x), 'unfrozen teacher': guesser(x)}, squares, greys)
 
 def main(a):
     device, table, keep_runs = torch.device(a.device), IMAGES/'ideas.csv', a.keep
@@ -147,7 +155,8 @@ def main(a):
     pixels = cache(lambda large: small_pictures(a.large if large else a.data, 160 if large else 64).pixels)
     paths, rows = photo_files(a.test), [] if not table.exists() else pd.read_csv(table).to_dict('records')
     for idea in a.ideas or [*(i for i in IDEAS if a.large or i != 'sizes'), 'drawings']:
-        if idea == 'drawings': filters(a.body); guesses(a.body); continue
+        if idea == 'drawings': filters(a.body)
+        if idea in ('drawings', 'teacher'): guesses(a, idea); continue
         columns, errors, shown = {}, {}, {}
         for name, changes in IDEAS[idea].items():
             same = next((k for k, v in ((k, v) for i in IDEAS.values() for k, v in i.items()) if v == changes), name) # trained for another idea
@@ -171,10 +180,12 @@ def main(a):
 
 def run():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('ideas', nargs='*', metavar='IDEA', help=', '.join(IDEAS) + '; drawings: what the distilled body sees, and what it and its teacher guess (else all)')
+    p.add_argument('ideas', nargs='*', metavar='IDEA', help=', '.join(IDEAS) + '; drawings: what the distilled body sees, and what it and its teacher guess; teacher: what the adviser guessed before it was unfrozen, and a U-Net without it (else all but this)')
     p.add_argument('--data', required=True, help='photographs to train on; small ones will do')
     p.add_argument('--large', help='photographs of 128 px and more, for the idea `sizes`')
     p.add_argument('--test', required=True, help='photographs to measure on')
+    p.add_argument('--frozen', help='for `teacher`: the frozen one, in data/cache, as tools/adviser.py left it')
+    p.add_argument('--alone', help='for `teacher`: a model that learnt without it')
     p.add_argument('--body', default='models/resnet34-cpu.safetensors', help='the distilled body')
     p.add_argument('--vgg', default='vgg16', help="the observer's weights, as the recipe's `vgg`")
     p.add_argument('--minutes', type=float, default=10, help='of training, for each variant')
