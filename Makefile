@@ -63,11 +63,12 @@ ideas: $(VENV)/.dev ## train the pairs of pictures that the lessons show, ten mi
 outputs: $(VENV)/.dev ## take the outputs of the last course (PRESET=) over into nbs/
 	@$(BIN)/python tools/adopt_outputs.py 'runs/$(PRESET)/notebooks'
 
-export: $(VENV)/.dev ## make colourise/ and README.md from the notebooks, and the graph for ONNX Runtime; clean the notebooks
+export: $(VENV)/.dev ## make colourise/, README.md and the page of sliders from the notebooks, and the graphs for ONNX Runtime; clean the notebooks
 	@$(BIN)/nbdev-export
 	@$(BIN)/nbdev-clean
 	@$(BIN)/python tools/export_graph.py
 	@$(BIN)/python tools/build_readme.py
+	@$(BIN)/python tools/build_sliders.py
 
 clean: ## take away what tests and builds leave behind; data, models and runs stay
 	@rm -rf $(VENV)-wheel runs/test runs/test-behind build dist .pytest_cache

@@ -216,6 +216,18 @@ def test_a_lesson_in_jupyterlab(context, notebooks):
     assert [e for e in page.errors if not any(n in e for n in NOISE)] == []
     page.close()
 
+def test_the_page_of_sliders(offline):
+    "All sliders of the lessons, from a file, without a network."
+    offline.goto((REPO/'nbs/images/sliders.html').as_uri())
+    sliders = offline.locator('.colourise-compare').all()
+    assert len(sliders) >= 8
+    for i, s in enumerate(sliders):
+        s.scroll_into_view_if_needed()
+        s.locator('input').press('Home')
+        assert cut(s) == 0, i
+    offline.shot(offline.page, 'sliders')
+    assert offline.errors == [] and offline.asked == []
+
 def test_where_styles_and_scripts_are_taken_out(offline, tmp_path):
     "As on a code-hosting page: what is left are two pictures, each with its name, and no half of a menu."
     import bleach

@@ -50,6 +50,10 @@ def test_readme_is_what_the_index_makes():
     r = run('python', 'tools/build_readme.py', '--check', cwd=REPO)
     assert r.returncode == 0, r.stderr
 
+def test_page_of_sliders_is_what_the_lessons_make():
+    r = run('python', 'tools/build_sliders.py', '--check', cwd=REPO)
+    assert r.returncode == 0, r.stderr
+
 def test_readme_links_lead_somewhere():
     text = re.sub(r'^```.*?^```', '', (REPO/'README.md').read_text(encoding='utf-8'), flags=re.M | re.S)
     assert dead_links(text, REPO) == []
