@@ -129,10 +129,11 @@ def since_before(run) -> Markdown: # of a `StageRun` that is trained
     "How a stage's numbers differ from those of the stage before; for the first, from those of grey photographs."
     now = run.info['row']
     grey = dict(delta_e00_train=now['delta_e00_train_grey'], delta_e00=now['delta_e00_grey'], colourfulness=0)
-    grey |= dict(hue_accuracy=0)
+    grey |= dict(hue_accuracy=0, hue_distance=1) # no hue in common
     then,name = (read_json(run.before/'stage.json')['row'], run.before.name) if run.before else (grey, 'left grey')
     keys = dict(delta_e00_train='ΔE00, training photographs', delta_e00='ΔE00, validation',
-                colourfulness='colourfulness, validation', hue_accuracy='balanced hue accuracy, validation')
+                colourfulness='colourfulness, validation', hue_accuracy='balanced hue accuracy, validation',
+                hue_distance='hue distance, validation')
     rows = [[t, f'{then[k]:.2f}', f'{now[k]:.2f}', f'{now[k]-then[k]:+.2f}'] for k,t in keys.items()]
     return _table(['', name, run.stage.name, 'change'], *rows)
 
