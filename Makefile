@@ -57,8 +57,8 @@ lab: $(VENV)/.course ## open the notebooks in JupyterLab
 ship: ## put the model of the last course (PRESET=) into the package, with its card
 	@cp runs/$(PRESET)/shipped/model.safetensors runs/$(PRESET)/shipped/model-card.md colourise/
 
-ideas: $(VENV)/.dev ## train the pairs of pictures that the lessons show, ten minutes each: DATA=folder TEST=folder
-	@$(BIN)/python tools/ideas.py --data '$(DATA)' --test '$(TEST)'
+ideas: $(VENV)/.dev ## train the pairs of pictures that the lessons show, ten minutes each: DATA=folder TEST=folder, LARGE=folder for 128 px, BODY=file
+	@$(BIN)/python tools/ideas.py --data '$(DATA)' --test '$(TEST)' $(if $(LARGE),--large '$(LARGE)') $(if $(BODY),--body '$(BODY)')
 
 outputs: $(VENV)/.dev ## take the outputs of the last course (PRESET=) over into nbs/
 	@$(BIN)/python tools/adopt_outputs.py 'runs/$(PRESET)/notebooks'

@@ -1,5 +1,5 @@
 """The notebooks, the package, the README and the recipe say the same thing; the house is built as it was drawn; and the notebooks are fit to be read."""
-import ast, re, statistics, tomllib
+import ast, csv, re, statistics, tomllib
 from collections import Counter
 import pytest
 from fastcore.nbio import read_nb
@@ -53,6 +53,14 @@ def test_readme_is_what_the_index_makes():
 def test_page_of_sliders_is_what_the_lessons_make():
     r = run('python', 'tools/build_sliders.py', '--check', cwd=REPO)
     assert r.returncode == 0, r.stderr
+
+def test_card_and_last_run_agree():
+    "What `colourise` does, as the adviser's card has it, is the last row of the table of runs."
+    card = read(REPO/'colourise/adviser-card.md').split('what `colourise` does** |')[1].splitlines()[0]
+    accuracy, distance, blue, colour, off, *_ = map(float, re.findall(r'[\d.]+', card))
+    truth = float(re.search(r'\| truth \|.*?(\d\d\.\d) ', read(REPO/'colourise/adviser-card.md'))[1])
+    with open(REPO/'nbs/runs.csv', newline='') as f: *_, last = csv.reader(f)
+    assert [accuracy, distance, blue, pytest.approx(colour/truth, abs=.006), off] == [*map(float, last[5:10])]
 
 def test_readme_links_lead_somewhere():
     text = re.sub(r'^```.*?^```', '', (REPO/'README.md').read_text(encoding='utf-8'), flags=re.M | re.S)
