@@ -8,6 +8,7 @@ from fastcore.nbio import read_nb
 
 NBS = Path(__file__).resolve().parent.parent/'nbs'
 STYLE = 'body {max-width: 660px; margin: 2em auto; padding: 0 1em; font-family: sans-serif; color: #222; background: #fff}'
+STYLED = re.compile('<style>(.*?)</style>\n?', re.S)
 
 def text_of(x): return x if isinstance(x, str) else ''.join(x)
 
@@ -24,7 +25,9 @@ def page():
             title = re.match('# (.+)', nb.cells[0].source)[1]
             parts += [f'<h2 id="{file.stem}"><a href="../{file.name}">{html.escape(title)}</a></h2>', *found]
     body = '\n'.join(parts)
-    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Sliders of the course</title><style>{STYLE}</style>\n{body}\n</html>\n'
+    styles = '\n'.join(dict.fromkeys([STYLE, *STYLED.findall(body)])) # that of the sliders once, instead of in each
+    head = f'<meta charset="utf-8"><title>Sliders of the course</title><style>{styles}</style>'
+    return f'<!doctype html>\n<html lang="en">{head}\n{STYLED.sub("", body)}\n</html>\n'
 
 if __name__ == '__main__':
     file, made = NBS/'images/sliders.html', page()
