@@ -173,11 +173,11 @@ def do(self:Batch, path, out, net, quality=95, mark=True, **options):
     return [f'{names}, {time.monotonic()-start:.1f} s', *photo.notes]
 
 # %% ../nbs/behind/77_batch.ipynb #71cb9be3
-def _network(model, device, quick, adviser): # loaded; raises `RecipeError` for what is wrong with the request
+def _network(model, device, quick): # loaded; raises `RecipeError` for what is wrong with the request
     from colourise.infer import Colouriser, InferError
     try: path = find_model(model, infer_defaults().model)
     except ModelError as e: raise e if e.__cause__ else RecipeError(str(e)) # a failed download has a cause
-    try: return Colouriser.from_pretrained(path, device, quick, adviser)
+    try: return Colouriser.from_pretrained(path, device, quick)
     except InferError as e: raise RecipeError(str(e)) from None
 
 def _balances(net, album, render_size, flip): # of the photographs at these paths; what can't be read is reported later
@@ -187,10 +187,10 @@ def _balances(net, album, render_size, flip): # of the photographs at these path
             yield balance(net.render(photo, render_size, flip))
         except ColouriseError: pass
 
-def _work(batch, model, device, adviser, quiet, verbose, album=(), **options):
+def _work(batch, model, device, quiet, verbose, album=(), **options):
     "Do the jobs of `batch`, in the look of `album` (paths) if there is one; say on the error stream how it goes."
     quick,many = max(len(batch.jobs), len(album)) < 4,len(batch.jobs) > 1
-    net = _network(model, device, quick, adviser)
+    net = _network(model, device, quick)
     album = progress(album, file=sys.stderr, disable=quiet or verbose or not album, desc='Looking at all')
     options['look'] = album_look([*_balances(net, album, options['render_size'], options['flip'])])
     with progress(batch.jobs.items(), len(batch.jobs), file=sys.stderr, disable=quiet or verbose or not many) as bar:
@@ -205,7 +205,7 @@ def _work(batch, model, device, adviser, quiet, verbose, album=(), **options):
 def process(
     photos, out=None, model=None, device=None, render_size=None, colour=1., flip=None, recursive=False, format=None,
     quality=None, overwrite=False, compare=False, mark=True, quiet=False, verbose=False, hint=(), hints=None,
-    sheet=False, same_look=False, adviser=None # all as the options of the command `colourise`
+    sheet=False, same_look=False # all as the options of the command `colourise`
 ) -> int: # exit status: 0 all is well, 1 some failed
     "Colourise photographs from files to files; raises `RecipeError` if the request makes no sense."
     numbers = dict(render_size=render_size, colour=colour, quality=quality)
@@ -219,7 +219,7 @@ def process(
         if same_look and len(batch.jobs) < 2: raise RecipeError(_alone)
         batch.plan() # what is done already belongs to the album all the same
         numbers.update(album=album, quality=quality or infer_defaults().quality, flip=flip, mark=mark)
-        if batch.jobs: _work(batch, model, device, adviser, quiet, verbose, **numbers)
+        if batch.jobs: _work(batch, model, device, quiet, verbose, **numbers)
     finally: signal.signal(signal.SIGTERM, old)
     if not quiet and not (alone and (batch.made or batch.failed)): print(batch.report(), file=sys.stderr)
     for line in batch.failures(): print(one_line(line), file=sys.stderr)

@@ -322,7 +322,6 @@ class InferDefaults(Part):
     "What `[infer]` in settings.ini says."
     model: str            # a file in the package, a path or an address; `none`: there is no default
     render_size: Annotated[int|None, _rule(lambda v: v is None or v > 0, "must be positive, or 'auto'")] # None: auto
-    adviser: bool         # has it a say in what the model of the package paints?
     flip: bool            # average with the flipped picture?
     quality: Annotated[int, _rule(lambda v: 1 <= v <= 100, 'must lie between 1 and 100')] # of JPEG and WebP
 

@@ -159,15 +159,15 @@ def size_scores(colouriser, photos, sizes, side=256): # `PhotoFile`s that it did
 _why = dict(good='among the smallest ΔE00', bad='among the largest ΔE00',
             interesting='colourful, and far from the truth', sepia='one tint, or hardly any colour')
 
-def galleries(table, most=3): # from `evaluate`; photographs in each
+def galleries(table, most=4, good=6): # from `evaluate`; photographs in each, and in the first
     "Good, bad, interesting and sepia photographs, each chosen by its rule: gallery → names."
-    by = table.delta_e00.sort_values()
-    n = min(most, max(1, len(by)//2))
+    by,third = table.delta_e00.sort_values(),max(1, len(table)//3) # so none is both good and bad
+    sizes = dict(good=min(good, third), bad=min(most, third), interesting=min(most, third), sepia=most)
     wild = (table.delta_e00.rank() + table.colourfulness.rank())[~table.sepia]
-    wild = wild.drop([*by.index[:n], *by.index[-n:]], errors='ignore')
+    wild = wild.drop([*by.index[:sizes['good']], *by.index[-sizes['bad']:]], errors='ignore')
     orders = dict(good=by, bad=by[::-1], interesting=wild.sort_values(ascending=False),
                   sepia=table[table.sepia].sort_values('colourfulness'))
-    return {kind: list(o.index[:n]) for kind,o in orders.items()}
+    return {kind: list(o.index[:sizes[kind]]) for kind,o in orders.items()}
 
 def gallery_figure(results, table, names, why=''): # `Results`; from `evaluate`; of photographs; what the rule is
     "A row for each photograph: grey, prediction, truth, ΔE00 heat map, and its numbers."

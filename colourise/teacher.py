@@ -261,7 +261,8 @@ class Advice(Teacher):
     @torch.no_grad()
     def forward(self, grey): # (n,1,h,w) in [0,1]; chroma (n,3,24,24)
         if self.log_share.device != grey.device: self.to(grey.device)
-        x = channels_last(F.interpolate(grey, (VIEW, VIEW), mode='bilinear').expand(-1, 3, -1, -1))
+        x = F.interpolate(grey, (VIEW, VIEW), mode='bilinear').expand(-1, 3, -1, -1)
+        if not torch.jit.is_tracing(): x = channels_last(x) # ONNX knows no order in memory
         return self.gain*annealed_mean(self.choose(x).float(), self.log_share)
 
 # %% ../nbs/84_teacher.ipynb #c0a7e1d9

@@ -41,14 +41,16 @@ def colour_batches(
         with torch.no_grad(): yield seen[0], model(*(x.to(device) for x in seen)).float().cpu(), truth
 
 def _small(x): return F.interpolate(x, (64, 64), mode='area') if x.shape[-1] > 64 else x
+def _pairs(model, photos, size, recipe, device=None, own=False): # predictions and truths, at 64 px at most
+    pairs = [(_small(within_gamut(grey, chroma(pred)) if own else pred.clamp(0, 1)), _small(truth))
+             for grey,pred,truth in colour_batches(model, photos, size, recipe, device)]
+    return map(torch.cat, zip(*pairs))
 def score_photos(
     model, photos, size, recipe, device=None, # as for `colour_batches`
     own=False # keep the photograph's own luminance? Else the network's picture as it is
 ):            # DataFrame of `colourise.metrics.score`
     "ΔE00 and colourfulness of `model` on `photos`, at 64 px at most, beside the grey baseline."
-    pairs = [(_small(within_gamut(grey, chroma(pred)) if own else pred.clamp(0, 1)), _small(truth))
-             for grey,pred,truth in colour_batches(model, photos, size, recipe, device)]
-    return score(*map(torch.cat, zip(*pairs)), [p.name for p in photos])
+    return score(*_pairs(model, photos, size, recipe, device, own), [p.name for p in photos])
 
 # %% ../nbs/behind/51_stages.ipynb #f43e83ac
 class StageRun:
@@ -74,6 +76,7 @@ class StageRun:
     done = property(lambda self: 'row' in self.info)
     epochs = property(lambda self: self.stage.epochs)
     model = property(lambda self: load_model(self.file)[0])
+    beginning = property(lambda self: self._network(self.start)) # what it begins with: a model, not yet trained here
 
     @property
     def history(self):
@@ -104,6 +107,9 @@ class StageRun:
         r = self.info['row']
         return (f"{self.stage.name} is trained already ({r['epochs']} epochs, {r['seconds']:.0f} s on "
                 f"{self.info['device']}): what follows is what it kept. run.forget() would have it trained again.")
+    def _network(self, file): # the one in a file, or a new one
+        r = self.recipe
+        return load_model(file)[0] if file else colour_unet(r.network.backbone, r.photos.seed, r.network.adviser)
     def forget(self):
         "Delete all that this stage has kept."
         if is_main(): shutil.rmtree(self.dir, ignore_errors=True)
@@ -180,12 +186,11 @@ def learner(self:StageRun) -> StageLearner:
     "fastai's learner for this stage: at its start, or with what it has become if it is trained already."
     if self.again: self.forget()
     if self.done and IN_NOTEBOOK: print(self.reused)
-    r,t,file = self.recipe,self.recipe.training,self.file if self.done else self.start
+    r,t,model = self.recipe,self.recipe.training,self._network(self.file if self.done else self.start)
     if len(self.sets.train) < world(): raise TrainError(f'There are fewer photographs than {world()} processes.')
     if self.device.type == 'cpu': keep_memory()
     dls = colour_dls(self.sets, self.stage, r, self.device)
     if world() > 1: dls.loaders = [share(dl) for dl in dls.loaders]
-    model = load_model(file)[0] if file else colour_unet(r.network.backbone, r.photos.seed, r.network.adviser)
     model.origin = self.body
     hint = f'Try a smaller one (--set {self.stage.name}.lr=… --again), or smaller weights of the loss.'
     cbs = [_StageLog(self.stage.name, r.photos.seed, hint), StopOnPlateau(t.patience, t.min_gain),
@@ -245,17 +250,25 @@ def finish(self:StageRun, learn):
     self.info = from_main(lambda: self.info)
 
 @patch
+def _trained(self:StageRun, model): # ΔE00 on training photographs; more than a hundred would take longer
+    means = score_photos(model, self.sets.train[:100], self.stage.size, self.recipe, self.device).mean()
+    return dict(delta_e00_train=float(means.delta_e00), delta_e00_train_grey=float(means.delta_e00_grey))
+@patch
+def measure(self:StageRun, model): # a network
+    "What the table of stages would say of it, on the stage's validation and training photographs."
+    valid = mean_score(*_pairs(model, self.sets.valid, self.stage.size, self.recipe, self.device))
+    return valid | self._trained(model)
+
+@patch
 def _row(self:StageRun, model, history): # this stage's row in the table of stages
-    some,epoch = self.sets.train[:100],read_header(self.file)['epoch'] # more photographs would take longer
-    train,best = score_photos(model, some, self.stage.size, self.recipe, self.device).mean(),history[epoch-1]
+    epoch = read_header(self.file)['epoch']
+    best = history[epoch-1]
     shared = ('train_loss', 'valid_loss', 'delta_e00', 'delta_e00_grey', 'colourfulness', 'colourfulness_truth',
               'hue_accuracy', 'best_single_hue', 'hue_distance')
     return dict(stage=self.stage.name, size=self.stage.size, photographs=len(self.sets.train),
                 seen=round(len(self.sets.train)*self.stage.repeats)*len(history), frozen=self.stage.freeze,
-                epochs=len(history),
-                best_epoch=epoch, seconds=sum(r['seconds'] for r in history), lr=self.info['lr'],
-                delta_e00_train=float(train.delta_e00), delta_e00_train_grey=float(train.delta_e00_grey),
-                ) | {k: best[k] for k in shared}
+                epochs=len(history), best_epoch=epoch, seconds=sum(r['seconds'] for r in history), lr=self.info['lr'],
+                ) | self._trained(model) | {k: best[k] for k in shared}
 
 # %% ../nbs/behind/51_stages.ipynb #6b863ad7
 def write_summary(recipe, out=None) -> list[dict]: # as for `StageRun`

@@ -396,7 +396,7 @@ def test_an_advised_network_starts_from_the_advice_and_keeps_it_in_its_file(tmp_
     again,header = load_model(path := save_model(model, tmp_path/'advised.safetensors', render_size=192))
     with torch.no_grad(): theirs = again(x)
     assert header['advised'] and torch.equal(theirs, model(x).detach()) and not torch.equal(theirs, start)
-    ours = Colouriser.from_pretrained(path, adviser=False) # not without: it has never learnt to do without
+    ours = Colouriser.from_pretrained(path)
     assert ours.adviser and np.abs(ours.render(square, flip=False) - chroma(theirs)[0].permute(1, 2, 0).numpy()).mean() < .003
     small = F.interpolate(x, (64, 64), mode='area')
     with torch.no_grad(): assert (again(small, x) - again(small)).abs().max() > .01 # the adviser looks at the larger one

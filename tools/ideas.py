@@ -142,7 +142,7 @@ def guesses(a, which): # what teacher and student take the colours of the faces 
         student.load_state_dict(body_state(a.body), strict=False)
         seen = student.look(channels_last(nn.functional.interpolate(x, (64, 64), mode='area')))
         return compared('guess', {'the teacher': guesser(x), 'the student': annealed_mean(student.colours(seen), guesser.log_share)}, squares, greys)
-    alone, frozen = Colouriser.from_pretrained(a.alone, adviser=False), Advice()
+    alone, frozen = Colouriser.from_pretrained(a.alone), Advice()
     frozen.recall(load_file(a.frozen) | dict(log_share=guesser.log_share)).net.load_state_dict(load_teacher().state_dict())
     own = torch.from_numpy(np.stack([alone.render(Image.fromarray(g)) for g in greys])).permute(0, 3, 1, 2)
     compared('teacher', {'no teacher': own, 'frozen teacher': frozen(x), 'unfrozen teacher': guesser(x)}, squares, greys)
