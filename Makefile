@@ -49,7 +49,7 @@ course: $(VENV)/.course ## run the lessons in order. PRESET=article DATA=folder 
 	@$(BIN)/colourise-course --preset '$(PRESET)' $(if $(DATA),--data '$(DATA)') $(if $(TEST),--test '$(TEST)') $(if $(AGAIN),--again) $(if $(BEHIND),--behind)
 
 test: $(VENV)/.dev ## run all notebooks on the preset `test` from scratch, and all other tests, two at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -rs
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs
 
 lab: $(VENV)/.course ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter-lab nbs

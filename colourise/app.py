@@ -85,7 +85,7 @@ class Album:
     "The photographs of a page, in memory alone, coloured one after another."
     def __init__(self, net, most=10**9): # a `Colouriser`; bytes of photographs that are held at once
         self.net,self.most,self.held,self.photos = net,most,0,{}
-        self.news,self._told = 0,asyncio.Event()
+        self.news,self._told = 1,asyncio.Event() # a page that has just been opened knows of 0
         self._jobs,self._nth = asyncio.PriorityQueue(),count()
     def tell(self, photo=None, **changes):
         "Note what has changed, and wake whoever waits for news."

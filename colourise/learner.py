@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TrainError', 'seed_epoch', 'precision', 'BatchLayout', 'CPUPrecision', 'device_callbacks', 'keep_memory',
-           'device_name', 'adam', 'SafeLearner', 'history_table', 'LogEpochs', 'read_position', 'KeepEpochs',
-           'StopOnPlateau']
+           'device_name', 'adam', 'SafeLearner', 'history_table', 'LogEpochs', 'KeepNorms', 'read_position',
+           'KeepEpochs', 'StopOnPlateau']
 
 # %% ../nbs/behind/48_learner.ipynb #a03cf601
 import ctypes, random, time, numpy as np, pandas as pd, torch
@@ -18,7 +18,8 @@ from .distributed import gathered, is_main, rank, unwrapped, world
 from torch.optim.adamw import adamw
 from fastai.basics import Adam, Learner, Optimizer, SkipToEpoch, to_device, to_float # after ours: they silence it
 from fastai.callback.all import (AMPMode, Callback, CancelFitException, ChannelsLast, GradientAccumulation, LRFinder,
-                                 MixedPrecision, ParamScheduler, valley)
+                                 MixedPrecision, ParamScheduler, TrainEvalCallback, valley)
+from torch import nn
 
 # %% ../nbs/behind/48_learner.ipynb #dafa23ba
 class TrainError(ColouriseError):
@@ -198,6 +199,14 @@ class LogEpochs(Callback):
         if not IN_NOTEBOOK: return print(line, flush=True)
         if self.handle: self.handle.update(table)
         else: self.handle = display(table, display_id=True)
+
+# %% ../nbs/behind/48_learner.ipynb #7736fa18
+class KeepNorms(Callback):
+    "The body's batch norms keep the averages that they came with."
+    run_after = TrainEvalCallback
+    def before_train(self):
+        for m in unwrapped(self.model).layers[0].modules():
+            if isinstance(m, nn.BatchNorm2d): m.eval()
 
 # %% ../nbs/behind/48_learner.ipynb #dd9866de
 def read_position(file) -> dict: # that `KeepEpochs` writes

@@ -73,7 +73,7 @@ def read_header(path, name='colour_unet') -> dict: # of a file that `write_model
     ours = _arch | dict(name=name)
     if kind in _formats and arch in (ours, ours | dict(args={}), dict(name=name)): return header
     raise ModelError(f'{shown(path)} has format {kind!r:.20} and architecture {arch!r:.99}, which version '
-                     f'{__version__} of this package does not know, or gave up: update it, or {_ours}.')
+                     f'{__version__} of this package does not know, or no longer supports: update it, or {_ours}.')
 
 # %% ../nbs/behind/05_modelfile.ipynb #444aa08a
 def read_model(path, name='colour_unet') -> tuple: # as for `read_header`; arrays by name, to be changed at will; header
@@ -86,8 +86,8 @@ def read_model(path, name='colour_unet') -> tuple: # as for `read_header`; array
     except Exception as e: # safetensors' errors, or scales that don't fit
         raise ModelError(f'{shown(path)} does not hold the weights that its header promises: copy it again.') from e
     if all(np.isfinite(v).all() for v in raw.values() if v.dtype.kind == 'f'): return state,header
-    raise ModelError(f'{shown(path)} holds weights that are NaN or infinite (a damaged file, or a training that went '
-                     'astray): copy it again, or train anew.')
+    raise ModelError(f'{shown(path)} holds weights that are NaN or infinite (a damaged file, or training that went '
+                     'wrong): copy it again, or train again.')
 
 # %% ../nbs/behind/05_modelfile.ipynb #4d53d684
 def _is_url(model): return str(model).startswith(('http://', 'https://'))

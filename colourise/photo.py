@@ -169,7 +169,7 @@ def _stream(photo, name): # `photo` (bytes, a binary file object, or a path) as 
     if hasattr(photo, 'read'): raise PhotoError(f'{name} gives text instead of bytes: open it in binary mode.')
     path = Path(photo)
     if not os.path.lexists(path): path = Path(os.path.expanduser(path)) # a file may really be called ~x.jpg
-    if path.exists() and not path.is_file(): raise PhotoError(f'{name} is a folder, a pipe or a device, and no file.')
+    if path.exists() and not path.is_file(): raise PhotoError(f'{name} is a folder, a pipe or a device, not a file.')
     return open(path, 'rb')
 
 def _of_array(a):
@@ -179,7 +179,7 @@ def _of_array(a):
                          'uint16, bool, or floats in [0,1].')
     if a.dtype.kind != 'u':
         if not (np.nanmin(a) >= -.5 and np.nanmax(a) <= 1.5): # resampling may overshoot a little
-            raise PhotoError(f'Floats of a picture lie in [0, 1], not between {np.nanmin(a):g} and {np.nanmax(a):g}.')
+            raise PhotoError(f"Floats must lie in [0, 1]; these go from {np.nanmin(a):g} to {np.nanmax(a):g}.")
         a = (np.nan_to_num(a.astype(np.float32))*255).round().clip(0, 255).astype(np.uint8)
     return a[..., 0] if a.shape[2:] == (1,) else a
 
@@ -316,11 +316,11 @@ def read(
 def as_format(wanted) -> str: # 'jpeg', 'jpg', '.JPEG', 'tif', …
     "The format that is written under the name or extension `wanted`: 'jpeg', 'png', 'webp' or 'tiff'."
     if f := FORMATS.get('.' + str(wanted).lower().removeprefix('.')): return f
-    raise PhotoError(f"'{wanted}' is no format that is written: choose one of jpeg, png, webp, tiff.")
+    raise PhotoError(f"'{wanted}' is not a format that can be written: choose one of jpeg, png, webp, tiff.")
 def _unfit(photograph, fmt): # why `photograph` can't be saved as `fmt`, or None
     longest = dict(jpeg=65500, webp=16383).get(fmt) # side in pixels that the format can hold
     if longest and max(photograph.size) > longest: return f'{fmt.upper()} holds at most {longest} pixels a side'
-    if fmt == 'jpeg' and photograph.see_through: return 'JPEG knows no transparency'
+    if fmt == 'jpeg' and photograph.see_through: return 'JPEG holds no transparency'
 def output_format(
     photograph, # a `Photograph`; if the wanted format can't hold it, that is added to its notes
     wanted=None # 'jpeg', 'png', 'webp', 'tiff', or an extension; None: as its file, if that can be written

@@ -107,7 +107,7 @@ VIEW = 192 # pixels: of the square that the adviser looks at
 
 class Network(Part):
     "What is trained."
-    backbone: str                  # ResNet-34: `imagenet`, `random`, or a file
+    backbone: str                  # ResNet-34: `imagenet`, `shipped`, `random`, or a file
     adviser: bool                  # does the package's adviser have a say?
 
 class Loss(Part):
@@ -125,6 +125,7 @@ class Training(Part):
     "How weights are found, and when a stage is over."
     cpu_precision: _one_of('fp32', 'auto')  # `auto`: bfloat16 where the processor has instructions for it
     weight_decay: NotNegative      # of AdamW
+    adapt_norms: bool              # do the body's batch norms go on averaging?
     pct_start: Share               # of a stage, in which the learning rate rises
     finder_steps: Positive[int]    # of the learning-rate finder
     max_lr: Positive[float]        # the finder's choice is not followed beyond this

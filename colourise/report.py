@@ -83,7 +83,7 @@ def keep_grid(run) -> Path: # of a `StageRun` that is trained
     with replacing(file) as f: fig.savefig(f, format='jpeg', dpi=90, pil_kwargs=dict(quality=88))
     return file
 
-def _start(run): return run.before.name if run.before else 'untrained'
+def _start(run): return run.before.name if run.before else 'before' if run.start else 'untrained'
 def show_start(run, *names): # a `StageRun`; of the faces
     "What a stage begins with: some of the faces in grey, as the network paints them before the stage, and the truth."
     rows = [i for i,p in enumerate(run.sets.faces) if p.name in names] or [0]

@@ -22,7 +22,7 @@ from .unet import colour_unet, load_model, save_model, unet_groups
 from .teacher import adviser
 from .loss import FeatureLoss
 from .distributed import from_main, is_main, main_first, rank, scaled_lr, share, together, unwrapped, world
-from .learner import (KeepEpochs, LogEpochs, SafeLearner, StopOnPlateau, TrainError, adam, device_callbacks,
+from .learner import (KeepEpochs, KeepNorms, LogEpochs, SafeLearner, StopOnPlateau, TrainError, adam, device_callbacks,
                                device_name, history_table, keep_memory, precision, read_position, seed_epoch)
 from fastai.basics import default_device
 from IPython.display import display
@@ -195,7 +195,7 @@ def learner(self:StageRun) -> StageLearner:
     hint = f'Try a smaller one (--set {self.stage.name}.lr=… --again), or smaller weights of the loss.'
     cbs = [_StageLog(self.stage.name, r.photos.seed, hint), StopOnPlateau(t.patience, t.min_gain),
            KeepEpochs(self.position, keep_model=self._keep_model, by=t.checkpoint_by),
-           *device_callbacks(self.device, t.cpu_precision), *together(self.device)]
+           *device_callbacks(self.device, t.cpu_precision), *together(self.device), *[KeepNorms()]*(not t.adapt_norms)]
     guess = (lambda _: model.advice) if model.adviser else adviser() # not asked twice
     loss = FeatureLoss.from_recipe(r, guess if r.loss.guess_weight else None)
     learn = StageLearner(dls, model.train(), loss_func=loss, splitter=unet_groups, opt_func=adam(self.device),

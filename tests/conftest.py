@@ -25,15 +25,12 @@ def run(*cmd, cwd, timeout=300, input=None, **env):
     cmd = [str(exe) if exe.is_file() else str(cmd[0]), *map(str, cmd[1:])]
     return subprocess.run(cmd, cwd=cwd, env=clean_env(**env), timeout=timeout, input=input, capture_output=True, text=True, encoding='utf-8')
 
-LONGEST_FIRST = ['test_course', 'test_behind', 'test_wheel', 'test_browser', 'test_distributed', 'test_killed', 'test_bench', 'test_cli'] # so that no worker is left alone with them at the end
-TOGETHER = dict(test_colourise='test_wheel', test_app_browser='test_browser')            # they share an environment, or a browser
+LONGEST_FIRST = ['test_course', 'test_behind', 'test_wheel', 'test_browser', 'test_distributed', 'test_killed', 'test_bench', 'test_cli']
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    "Each file stays with one worker (make test runs two)."
-    for i in items: i.add_marker(pytest.mark.xdist_group(TOGETHER.get(i.path.stem, i.path.stem)))
+    "The longest files first, so that neither worker is left alone with one at the end (a file stays with one worker: make test)."
     place = {name: n for n,name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda i: place.get(TOGETHER.get(i.path.stem, i.path.stem), len(place)))
+    items.sort(key=lambda i: place.get(i.path.stem, len(place)))
 
 @pytest.fixture(scope='session')
 def repo(): return REPO

@@ -263,7 +263,7 @@ def test_files_that_are_no_weights(states, tmp_path):
     plant(tmp_path, 'noise.safetensors', os.urandom(5000))
     plant(tmp_path, 'trap.pth', pickle.dumps(Trap(str(tmp_path/'sprung')), protocol=2))
     for p in sorted(tmp_path.glob('*.*')):
-        with pytest.raises(ModelError, match=f'{p.name} is no readable file of weights') as e: colour_unet(p)
+        with pytest.raises(ModelError, match=f'{p.name} is not a readable file of named weights') as e: colour_unet(p)
         assert '\n' not in str(e.value)
     assert not (tmp_path/'sprung').exists()                          # nothing was unpickled into objects
     for what in ([1, 2], {'conv1.weight': 'a word'}):

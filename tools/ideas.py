@@ -14,6 +14,7 @@ from fastai.layers import PixelShuffle_ICNR
 from fastai.vision.models.unet import UnetBlock
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from colourise.colour import chroma, colourfulness, enlarge
 from colourise.data import Augment, pad_batch, photo_files, picture_grid
 from colourise.files import progress
@@ -43,7 +44,7 @@ def plain_shuffle(model): # each of the four pixels starts with weights of its o
     for m in model.modules():
         if isinstance(m, PixelShuffle_ICNR): nn.init.kaiming_normal_(m[0][0].weight); del m[2:]
 
-# idea → variant → what is changed: backbone, network, loss, rates of the three layer groups, sizes.
+# idea → variant → what is changed: backbone, network, loss, rates of the three layer groups, sizes, the weights that are kept.
 IDEAS = dict(
     body={'random body': dict(backbone='random'), 'distilled body': {}},
     cross={'cut': dict(change=cut), 'cross-connections': {}},
@@ -52,11 +53,13 @@ IDEAS = dict(
           '+ Gram matrices': dict(see=True)},
     lean={'truth alone': dict(sizes=(64,)), 'truth and guess': dict(sizes=(64,), guess=2)},
     freezing={'frozen': dict(rates=(0, 0, 1)), 'one rate': dict(rates=(1, 1, 1)), 'three rates': {}},
-    sizes={'128 px': dict(sizes=(128,)), '64, then 128 px': dict(sizes=(64, 128))})
+    sizes={'128 px': dict(sizes=(128,)), '64, then 128 px': dict(sizes=(64, 128))},
+    more={'plain': {}, 'averaged weights': dict(average=True), 'targets × 1.2': dict(target_colour=1.2)})
 
 def clock(device): return time.process_time() if device.type == 'cpu' else time.perf_counter()
 
-def train(pixels, recipe, device, seconds, backbone, change=None, see=False, guess=0, rates=(.1, .3, 1), sizes=(48,), **weights):
+def train(pixels, recipe, device, seconds, backbone, change=None, see=False, guess=0, rates=(.1, .3, 1), sizes=(48,),
+          average=False, **weights):
     "The network of a variant, and how many photographs it has seen; `seconds` of `clock`, shared evenly by its sizes."
     seed, losses = recipe.photos.seed, vars(recipe.loss) | (WITH if see else WITHOUT) | weights
     torch.manual_seed(seed)
@@ -68,6 +71,7 @@ def train(pixels, recipe, device, seconds, backbone, change=None, see=False, gue
     groups = [dict(params=g, share=r) for g, r in zip(unet_groups(model), rates) if r]
     for p in model.parameters(): p.requires_grad_(False)
     for p in sum((g['params'] for g in groups), []): p.requires_grad_(True)
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(.99), use_buffers=True) if average else None
     opt, start, bar = torch.optim.AdamW(groups, weight_decay=recipe.training.weight_decay, fused=True), clock(device), progress(total=100, unit=' %')
     while (done := (clock(device) - start)/seconds) < 1:
         bar.update(int(100*done) - bar.n)
@@ -82,9 +86,10 @@ def train(pixels, recipe, device, seconds, backbone, change=None, see=False, gue
             pred = model(channels_last(grey))
             total = loss(pred.float(), channels_last(colour))
         opt.zero_grad(); total.backward(); opt.step()
+        if mean: mean.update_parameters(model)
         seen += n
     bar.close()
-    return model.eval(), seen
+    return (mean.module if mean else model).eval(), seen
 
 @cache
 def truth(path, side): # the photograph, with an area of at most side × side pixels
