@@ -5,7 +5,7 @@ import pandas as pd, pytest
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
-CHANGES = ['stages.size=32', 'stages.repeats=1', 'stage1.epochs=4', 'stage2.epochs=2', 'finder_steps=6', 'patience=9']
+CHANGES = ['stages.size=32', 'stages.repeats=1', 'stage1.epochs=3', 'stage2.epochs=1', 'finder_steps=6', 'patience=9']
 
 VICTIM = '''
 import json, os, signal, sys, traceback, torch
