@@ -105,10 +105,9 @@ class CompareSlider:
     def to_html(self) -> str:
         "A piece of HTML that needs nothing else: no kernel, no network, no other file."
         (w,h),url = _shown_size(self.before.size, self.box),lambda p: data_url(jpeg(p))
-        pictures = dict(zip(self.labels, (self.before, self.after)))
-        pictures |= {k: _pair(x, self.before, self.box)[0] for k,x in self.more.items()}
-        alt,left,right,*_ = names = [*map(html.escape, (self.alt, *pictures))]
-        urls = [*map(url, pictures.values())]
+        pictures = self.before,self.after,*(_pair(x, self.before, self.box)[0] for x in self.more.values())
+        alt,left,right,*_ = names = [*map(html.escape, (self.alt, *self.labels, *self.more))] # perhaps the same twice
+        urls = [*map(url, pictures)]
         choose = [_choice(names[1:], urls, side, alt) if self.more else '' for side in (0, 1)]
         page,css = ((_static/f'compare.{kind}').read_text(encoding='utf-8') for kind in ('html', 'css'))
         where = ('above', 'below') if self.vertical else ('left of', 'right of')
