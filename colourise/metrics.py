@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from .colour import LUMA, as_rgb, colourfulness, lab_ab
 from .files import count
 
@@ -91,6 +90,7 @@ def colour_score(row) -> float: # with `delta_e00`, `delta_e00_grey` and `hue_fi
 # %% ../nbs/40_metrics.ipynb #c0c76fd8
 def psnr(pred, truth) -> float: # a picture, and what it should be, of the same size
     "Peak signal-to-noise ratio of RGB in decibels; infinite for equal pictures."
+    from skimage.metrics import peak_signal_noise_ratio # here, because it takes a while (as SciPy's bootstrap does)
     with np.errstate(divide='ignore'): return float(peak_signal_noise_ratio(as_rgb(truth), as_rgb(pred), data_range=1))
 
 def ssim(pred, truth) -> float: # a picture, and what it should be, of the same size; 1 for equal ones
@@ -98,6 +98,7 @@ def ssim(pred, truth) -> float: # a picture, and what it should be, of the same 
     a,b = as_rgb(truth),as_rgb(pred)
     if min(a.shape[:2]) < 11: return float('nan')
     window = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    from skimage.metrics import structural_similarity
     return float(structural_similarity(a, b, data_range=1, channel_axis=2, **window))
 
 # %% ../nbs/40_metrics.ipynb #26d47f59
