@@ -84,7 +84,7 @@ def lab_chroma(rgb): # array (…, 3) or tensor (…, 3, H, W), sRGB in [0, 1]; 
 
 # %% ../nbs/behind/02_colour.ipynb #850eae50
 # The 99.9th percentile of C*ab over all pixels of 1,341 of the photographs collected for this course, each
-MAX_CHROMA = 84.6 # shrunk to a short side of 64 pixels, as it saw them; the median is 12.4, the 99th percentile 67.9
+MAX_CHROMA = 84.6 # shrunk to a short side of 64 pixels; the median is 12.4, the 99th percentile 67.9
 
 def bound_chroma(
     grey,           # luma, array (…, 1) or tensor (…, 1, H, W), in [0, 1]

@@ -12,7 +12,6 @@ from test_app import Page as Served, picture
 from test_browser import Page, SHOTS, cut, drag
 from test_browser import context # noqa: F401, a fixture
 
-pytestmark = pytest.mark.xdist_group('browser')
 WAIT = 300 # seconds, for a machine that does something else as well
 
 def until(page, script, seconds=WAIT, arg=None):

@@ -20,7 +20,6 @@ NOISE = [ # errors of Notebook 7.6 itself while it loads; a notebook with the on
     'Window name candidate']                                  # when another window of JupyterLab is open
 MOVED = 1/255 # mean difference of two screenshots above which something has changed
 
-pytestmark = pytest.mark.xdist_group('browser') # one server and one browser for all
 
 if not CHROMIUM and not NEEDED:
     pytest.skip('NOT TESTED: the widgets in a real browser, because chromium is missing (apt-get install chromium)', allow_module_level=True)

@@ -3,8 +3,9 @@
   python tools/ideas.py --data FOLDER --large FOLDER --test FOLDER --body models/resnet34-cpu.safetensors [IDEA ...]
 
 Every variant starts from the same weights, sees the same photographs in the same order, and stops after the same time: `--minutes`
-of all cores (counted as CPU time, so other programs don't matter) or of the GPU. An idea's pictures go to nbs/images/idea-NAME.jpg,
-all numbers to nbs/images/ideas.csv; a variant that is in there already isn't trained again."""
+of all cores (counted as CPU time), or of the GPU. Run it alone, or with OMP_NUM_THREADS=1: threads that wait for a busy core spin,
+and that counts, too. An idea's pictures go to nbs/images/idea-NAME.jpg, all numbers to nbs/images/ideas.csv; a variant that is in
+there already isn't trained again."""
 import argparse, math, time
 from functools import cache
 from pathlib import Path
