@@ -6,7 +6,8 @@
 __all__ = ['course_root', 'course_notebooks', 'course_keys', 'run_course']
 
 # %% ../nbs/behind/88_course.ipynb #b3f14c38
-import asyncio, json, os, re, shlex, signal, tempfile, time
+import asyncio, json, os, re, shlex, signal, subprocess, sys, tempfile, time
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import indent
@@ -44,7 +45,7 @@ def course_keys(
     return keys
 
 # %% ../nbs/behind/88_course.ipynb #33946329
-def _execute(path, copy, env, bar=False):
+def _execute(path, copy, env, bar=False, grow=None):
     "Run the notebook at `path` in a kernel of this Python with environment `env`; keep its `copy`. `bar`: for tqdm."
     import papermill
     from jupyter_client import AsyncKernelManager
@@ -55,6 +56,7 @@ def _execute(path, copy, env, bar=False):
         where = dict(transport='ipc', ip=f'{tmp}/kernel') if os.name == 'posix' else {}
         km = AsyncKernelManager(kernel_name='python3', kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
                                 connection_file=f'{tmp}/kernel.json', **where)
+        if grow: km.provisioner = _branch(km, grow, path)
         async def end():
             waiting = asyncio.all_tasks() - {asyncio.current_task()} # after Ctrl-C, for what the kernel has to say
             for t in waiting: t.cancel()
@@ -69,6 +71,56 @@ def _execute(path, copy, env, bar=False):
             ok = True
         finally: run_sync(end)()
 
+
+# %% ../nbs/behind/88_course.ipynb #86d0ddfe
+_trunk_code = """
+import json, os, signal, sys
+from contextlib import suppress
+from importlib import import_module
+from ipykernel.kernelapp import launch_new_instance
+signal.signal(signal.SIGCHLD, signal.SIG_IGN) # so that branches that end leave nothing behind
+for line in sys.stdin:
+    argv,folder,modules = json.loads(line)
+    for m in modules:
+        with suppress(Exception): import_module(m) # an error is the notebook's, which will meet it, too
+    if pid := os.fork(): print(pid, flush=True); continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid(); os.chdir(folder); os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.dup2(2, 1)
+    launch_new_instance(argv=[*argv, f'--IPKernelApp.parent_handle={os.getppid()}']) # ends when the trunk does
+    os._exit(0)
+"""
+_gpus = '/dev/nvidiactl', '/dev/kfd', '/dev/dxg' # NVIDIA's, AMD's, and either in Windows' Linux
+
+@contextmanager
+def _trunk(env):
+    "A function that starts a kernel: of its arguments, a folder and imports it makes a process's number. Or None."
+    if sys.platform != 'linux' or any(map(os.path.exists, _gpus)): yield None; return
+    env = env | dict(MPLBACKEND='module://matplotlib_inline.backend_inline') # as a kernel would, but before any import
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, '-c', _trunk_code], env=env, start_new_session=True, **pipes) as p:
+        def grow(*call): print(json.dumps(call), file=p.stdin, flush=True); return int(p.stdout.readline())
+        try: yield grow
+        finally: p.kill()
+
+def _branch(km, grow, path):
+    "What gives the kernel manager `km` a kernel from `grow`, with all that the notebook at `path` imports of ours."
+    from jupyter_client.provisioning import LocalProvisioner
+    class Kernel: # what is asked of a `Popen`
+        stdin = stdout = stderr = None
+        def __init__(self, pid): self.pid = pid
+        def poll(self): return None if os.path.exists(f'/proc/{self.pid}') else 0
+        def send_signal(self, n):
+            with suppress(ProcessLookupError): os.killpg(self.pid, n)
+        wait = kill = terminate = poll # called when it has gone
+    class Branch(LocalProvisioner):
+        async def launch_kernel(self, cmd, cwd, **_):
+            ours = {*re.findall(r'\bfrom (colourise\.\w+) import', path.read_text('utf-8'))}
+            self.process = Kernel(grow(cmd[cmd.index('-f'):], cwd, sorted(ours)))
+            self.pid = self.pgid = self.process.pid
+            return self.connection_info
+    return Branch(kernel_id='', kernel_spec=km.kernel_spec, parent=km)
+
+# %% ../nbs/behind/88_course.ipynb #4cf7b167
 def _tidied(path, copy):
     "The executed `copy` of the notebook at `path`, without papermill's notes; and the index of the last cell begun."
     try: nb,last = read_nb(copy),0
@@ -96,13 +148,13 @@ def _report(path, nb, i, error):
 
 # %% ../nbs/behind/88_course.ipynb #68be294c
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02}'
-def _run_notebook(path, copy, head, env):
+def _run_notebook(path, copy, head, env, grow=None):
     "Run the notebook at `path`, with `head` before its progress; seconds, or a `ColouriseError` with a report."
     start,live = time.monotonic(),bars_show()
     if not live: print(head, end='', flush=True)
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.unlink(missing_ok=True)
-    try: _execute(path, copy, env, dict(desc=head.strip(), unit=' cells', leave=False, disable=not live))
+    try: _execute(path, copy, env, dict(desc=head.strip(), unit=' cells', leave=False, disable=not live), grow)
     except BaseException as e:
         nb,i = _tidied(path, copy)
         stopped = not isinstance(e, Exception)
@@ -147,12 +199,13 @@ def run_course(
     old = signal.signal(signal.SIGTERM, signal.default_int_handler) # an end that leaves no kernel behind
     try:
         write_json(ledger, facts)
-        for p in todo:
-            head = f'[{nbs.index(p)+1:>2}/{len(nbs)}] {p.stem:<{width}}'
-            seconds = _run_notebook(p, copies[p], head, env)
-            done[p.stem] = dict(key=keys[p.stem], seconds=round(seconds, 1))
-            write_json(ledger, facts)
-            print(f'{head*bars_show()}{seconds:6.1f} s   {_clock(time.monotonic()-start)} since the start')
+        with _trunk(env) as grow:
+            for p in todo:
+                head = f'[{nbs.index(p)+1:>2}/{len(nbs)}] {p.stem:<{width}}'
+                seconds = _run_notebook(p, copies[p], head, env, grow)
+                done[p.stem] = dict(key=keys[p.stem], seconds=round(seconds, 1))
+                write_json(ledger, facts)
+                print(f'{head*bars_show()}{seconds:6.1f} s   {_clock(time.monotonic()-start)} since the start')
         write_json(ledger, facts | dict(again=None))
     finally: signal.signal(signal.SIGTERM, old)
     total = _clock(sum(done[p.stem]['seconds'] for p in nbs))

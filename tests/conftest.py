@@ -12,7 +12,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: signal.signal(signal.SIGIN
 if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch: workers that all use all cores wait for each other
 
 REPO = Path(__file__).resolve().parent.parent
-LEFT_OUT = ('.git', '.venv*', 'runs', 'models', 'cache', 'DIV2K*', 'dist', 'build', '__pycache__', '.ipynb_checkpoints', '.pytest_cache', '*.egg-info')
+LEFT_OUT = ('.git', '.venv*', 'runs', 'models', 'cache', 'unzipped', 'DIV2K*', 'dist', 'build', '__pycache__', '.ipynb_checkpoints', '.pytest_cache', '*.egg-info')
 
 def clean_env(**more):
     "The environment without what decides where and what our commands run; with `more`."

@@ -1,14 +1,17 @@
-"Run notebooks, each by itself, as the course does, on the preset `test`: some_notebooks.py NAME ..."
+"Run notebooks, each by itself, as the course does, on the preset `test`: some_notebooks.py NAME ... What fails is said at the end."
 import os, sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 os.environ['COLOURISE_ROOT'] = str(REPO)
-from colourise.course import _environment, _run_notebook
+from colourise.course import _environment, _run_notebook, _trunk
+from colourise.files import ColouriseError
 from colourise.recipe import load_recipe, run_dir
 
-recipe = load_recipe('test')
-for name in sys.argv[1:]:
-    copy = run_dir(recipe)/'notebooks'/f'{name}.ipynb'
-    seconds = _run_notebook(REPO/f'nbs/behind/{name}.ipynb', copy, f'{name:<16}', _environment(REPO, 'test', [], recipe, None))
-    print(f'{seconds:6.1f} s', flush=True)
+recipe, failures = load_recipe('test'), []
+env, folder = _environment(REPO, 'test', [], recipe, None), run_dir(recipe)/'notebooks'
+with _trunk(env) as grow:
+    for name in sys.argv[1:]:
+        try: print(f'{_run_notebook(REPO/f"nbs/behind/{name}.ipynb", folder/f"{name}.ipynb", f"{name:<16}", env, grow):6.1f} s', flush=True)
+        except ColouriseError as e: failures.append(str(e))
+sys.exit('\n\n'.join(failures) or None)
