@@ -172,6 +172,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'colourise.data._tally': ('behind/datasets.html#_tally', 'colourise/data.py'),
                                 'colourise.data._test_paths': ('behind/datasets.html#_test_paths', 'colourise/data.py'),
                                 'colourise.data._tilt': ('behind/datasets.html#_tilt', 'colourise/data.py'),
+                                'colourise.data._unpack': ('behind/datasets.html#_unpack', 'colourise/data.py'),
                                 'colourise.data._unzip': ('behind/datasets.html#_unzip', 'colourise/data.py'),
                                 'colourise.data._views': ('behind/datasets.html#_views', 'colourise/data.py'),
                                 'colourise.data._wanted': ('behind/datasets.html#_wanted', 'colourise/data.py'),

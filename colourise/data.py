@@ -9,6 +9,7 @@ __all__ = ['Archive', 'DIV2K', 'DataError', 'PhotoFile', 'picture_grid', 'show_p
 # %% ../nbs/behind/11_datasets.ipynb #66532bf3
 import math, os, shutil, warnings, zipfile
 from collections import Counter, namedtuple
+from contextlib import suppress
 from dataclasses import dataclass,replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from .files import (FileError, digest, download, in_threads, out_of_memory, plac
                              replacing, root, sweep, write_json)
 from .photo import embedded, find, is_photo, read, shrink
 from .recipe import Recipe
+from filelock import FileLock
 with warnings.catch_warnings():
     warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
     from fastai.basics import DataLoader, DataLoaders, default_device
@@ -267,25 +269,33 @@ def colour_dls(
     return DataLoaders(train, valid, path=root(), device=device)
 
 # %% ../nbs/behind/11_datasets.ipynb #7ee1cdeb
+def _unpack(path, temp, expected):
+    with zipfile.ZipFile(path) as z:
+        wanted = lambda n: n.lower().endswith('.png') if expected else is_photo(Path(n))
+        photos = {Path(n).name if expected else n: n for n in z.namelist() if wanted(n) and '__MACOSX' not in n}
+        if expected and len(photos) != expected:
+            raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
+        temp.mkdir()
+        for name,n in progress(photos.items(), len(photos), desc='unpacking', disable=len(photos) < _worth_a_bar):
+            if not expected: z.extract(n, temp); continue # which leaves out whatever would lead out of it
+            with z.open(n) as src, open(temp/name, 'wb') as out: shutil.copyfileobj(src, out)
+
 def _unzip(path, dest, expected=None):
     "Unpack the photographs of the zip file `path` into a new folder, `dest`: `expected` ones side by side, or all."
-    temp = dest.with_name(f'.{dest.name}.unpacking')
-    shutil.rmtree(temp, ignore_errors=True) # of a call that was killed
+    temp,lock = (dest.with_name(f'.{dest.name}.{end}') for end in ('unpacking', 'lock'))
     try:
-        temp.mkdir(parents=True)
-        with zipfile.ZipFile(path) as z:
-            wanted = lambda n: n.lower().endswith('.png') if expected else is_photo(Path(n))
-            photos = {Path(n).name if expected else n: n for n in z.namelist() if wanted(n) and '__MACOSX' not in n}
-            if expected and len(photos) != expected:
-                raise DataError(f'{path} holds {len(photos)} photographs instead of {expected}; it was not unpacked.')
-            for name,n in progress(photos.items(), len(photos), desc='unpacking', disable=len(photos) < _worth_a_bar):
-                if not expected: z.extract(n, temp); continue # which leaves out whatever would lead out of it
-                with z.open(n) as src, open(temp/name, 'wb') as out: shutil.copyfileobj(src, out)
-        os.replace(temp, dest)
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            if dest.is_dir(): return # another process has been quicker
+            shutil.rmtree(temp, ignore_errors=True) # of a call that was killed
+            try: _unpack(path, temp, expected); os.replace(temp, dest)
+            finally: shutil.rmtree(temp, ignore_errors=True)
     except zipfile.BadZipFile as e: raise DataError(f'{path} is damaged ({e}): delete it and try again.') from e
     except OSError as e: raise DataError(f"{path} can't be unpacked to {dest} ({reason(e)}).") from e
-    finally: shutil.rmtree(temp, ignore_errors=True)
+    finally:
+        with suppress(OSError): lock.unlink() # who waits for it finds the folder
 
+# %% ../nbs/behind/11_datasets.ipynb #a1b6f0c3
 def photo_files(place) -> list[Path]: # a folder, which may hold zip files, or a zip file
     "The photographs in `place`; zip files are unpacked once, to `data/unzipped`."
     def unpacked(z):
@@ -424,5 +434,5 @@ def fetch_div2k(
     hint = ', or use a folder of photographs (data=FOLDER), or the embedded ones (data=embedded)'
     zipped = download(base.rstrip('/') + '/' + a.zip, folder/a.zip, a.sha256, a.bytes, hint)
     _unzip(zipped, dest, a.count)
-    zipped.unlink()
+    zipped.unlink(missing_ok=True)
     return dest

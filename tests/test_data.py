@@ -1,5 +1,6 @@
 "Sets of photographs: broken ones, the cache, the test set, DIV2K and batches, with everything that can go wrong outside a notebook."
 import functools, hashlib, http.server, io, multiprocessing, os, random, shutil, signal, socket, threading, time, zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image, ImageCms
@@ -458,6 +459,12 @@ def test_folders_and_zip_files_make_one_set(tmp_path, course, recipe):
     shutil.rmtree(tmp_path/'a'); (tmp_path/'a').mkdir()                 # what is unpacked already isn't unpacked again
     (course/'data/unzipped/marker').touch()
     assert len(photo_sets(r.override(f"data={tmp_path/'b'}"), [32]).train) == 2 and (course/'data/unzipped/marker').exists()
+
+def test_several_may_ask_for_one_zip_file_at_once(tmp_path):
+    "Nobody takes away what another is unpacking; otherwise photographs would be missing, without a word."
+    (tmp_path/'all.zip').write_bytes(zipped({f'{i}.png': b'a small picture' for i in range(2000)}))
+    with ThreadPoolExecutor(4) as pool: found = list(pool.map(data.photo_files, [tmp_path/'all.zip']*4))
+    assert [len(f) for f in found] == [2000]*4
 
 def test_a_damaged_zip_of_photographs_says_so(tmp_path, recipe):
     (tmp_path/'p.zip').write_bytes(GOOD[:-40])
