@@ -77,13 +77,15 @@ _trunk_code = """
 import json, os, signal, sys
 from contextlib import suppress
 from importlib import import_module
+from warnings import catch_warnings
 from ipykernel.kernelapp import launch_new_instance
 signal.signal(signal.SIGCHLD, signal.SIG_IGN) # so that branches that end leave nothing behind
 for line in sys.stdin:
     argv,folder,modules = json.loads(line)
     for m in modules:
         with suppress(Exception): import_module(m) # an error is the notebook's, which will meet it, too
-    if pid := os.fork(): print(pid, flush=True); continue
+    with catch_warnings(action='ignore'): pid = os.fork() # Python 3.12 warns of threads; NumPy's are made for a fork
+    if pid: print(pid, flush=True); continue
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid(); os.chdir(folder); os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.dup2(2, 1)
     launch_new_instance(argv=[*argv, f'--IPKernelApp.parent_handle={os.getppid()}']) # ends when the trunk does
