@@ -100,7 +100,10 @@ def _trunk(env):
     env = env | dict(MPLBACKEND='module://matplotlib_inline.backend_inline') # as a kernel would, but before any import
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with subprocess.Popen([sys.executable, '-c', _trunk_code], env=env, start_new_session=True, **pipes) as p:
-        def grow(*call): print(json.dumps(call), file=p.stdin, flush=True); return int(p.stdout.readline())
+        def grow(*call):
+            with suppress(BrokenPipeError): os.write(p.stdin.fileno(), f'{json.dumps(call)}\n'.encode())
+            if pid := p.stdout.readline(): return int(pid)
+            raise ColouriseError('The process from which kernels branch has ended: start the course again.')
         try: yield grow
         finally: p.kill()
 

@@ -12,6 +12,8 @@ recipe, failures = load_recipe('test'), []
 env, folder = _environment(REPO, 'test', [], recipe, None), run_dir(recipe)/'notebooks'
 with _trunk(env) as grow:
     for name in sys.argv[1:]:
-        try: print(f'{_run_notebook(REPO/f"nbs/behind/{name}.ipynb", folder/f"{name}.ipynb", f"{name:<16}", env, grow):6.1f} s', flush=True)
+        copy, head = folder/f'{name}.ipynb', f'{name:<16}'
+        try: seconds = _run_notebook(REPO/f'nbs/behind/{name}.ipynb', copy, head, env, grow)
         except ColouriseError as e: failures.append(str(e))
+        else: print(f'{seconds:6.1f} s', flush=True)
 sys.exit('\n\n'.join(failures) or None)

@@ -1,9 +1,12 @@
 "The course: all notebooks, in order, on the preset `test`; and what tiny courses show about order, copies and a fresh start that is interrupted."
-import json, shutil, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
 from conftest import REPO, clean_env, run
 from test_behind import AFTER_THE_STAGES
+from colourise import course as running
+from colourise.files import ColouriseError
 
 def test_lessons_and_what_needs_their_stages_run_from_top_to_bottom():
     shutil.rmtree(REPO/'runs/test', ignore_errors=True)
@@ -112,3 +115,20 @@ def test_a_fresh_start_that_is_killed_keeps_the_half_trained_stage(course):
     assert shown(course, '62_stage2', 0) == [4, 4, token]                               # of before the fresh start, so anew
     assert json.loads((course/'runs/test/course.json').read_text())['again'] is None
     assert 'done already' in go(course).stdout
+
+def stat(process): # its state and its parent; a process that has ended may stay as a zombie
+    try: return (process/'stat').read_text().rsplit(')')[1].split()[:2]
+    except (FileNotFoundError, ProcessLookupError): return 'Z', None
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='here each kernel is a process of its own')
+def test_a_killed_trunk_is_said_in_one_sentence(tmp_path, monkeypatch):
+    "The process from which all kernels branch; what has branched from it ends, too."
+    monkeypatch.setattr(running, '_gpus', ())
+    call = ['-f', str(tmp_path/'kernel.json')], str(tmp_path), []
+    with running._trunk(dict(os.environ)) as grow:
+        branch, end = Path(f'/proc/{grow(*call)}'), time.monotonic() + 60
+        while not (tmp_path/'kernel.json').exists() and time.monotonic() < end: time.sleep(.1)
+        os.kill(int(stat(branch)[1]), signal.SIGKILL)
+        with pytest.raises(ColouriseError, match='start the course again'): grow(*call)
+        while stat(branch)[0] != 'Z' and time.monotonic() < end: time.sleep(.1)
+        assert stat(branch)[0] == 'Z'

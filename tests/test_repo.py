@@ -164,9 +164,9 @@ def read(path): return path.read_text(encoding='utf-8')
 
 def test_the_house_is_small():
     lines = {p.stem: len(read(p).splitlines()) for p in (REPO/'colourise').glob('*.py') if p.stem != '_modidx'}
-    # 6,376 before the house was rebuilt, with columns as wide as anybody liked; the aim is 4,300. A body that guesses colours, and the wheel that it chooses on, took 74 of them, a size that a model may choose 5, a teacher that paints, and photographs that look new to its student, 111, an adviser 43, a U-Net that learns on top of its advice 45, stills of every kind of slider 16, norms that keep their averages 8, a course whose kernels branch from one process 55, several that unpack one zip file 12
+    # 6,376 before the house was rebuilt, with columns as wide as anybody liked; the aim is 4,300. A body that guesses colours, and the wheel that it chooses on, took 74 of them, a size that a model may choose 5, a teacher that paints, and photographs that look new to its student, 111, an adviser 43, a U-Net that learns on top of its advice 45, stills of every kind of slider 16, norms that keep their averages 8, a course whose kernels branch from one process 58, several that unpack one zip file 10
     page = lines.pop('app') # came later, as a room of its own: the command colourise-app
-    assert {n: k for n, k in lines.items() if k > 450} == {} and sum(lines.values()) <= 5577 and page <= 285, lines
+    assert {n: k for n, k in lines.items() if k > 450} == {} and sum(lines.values()) <= 5580 and page <= 285, lines
 
 @every_module
 def test_module_stands_where_it_may(path):

@@ -61,7 +61,7 @@ def test_the_environment_is_mended_when_it_is_broken(installed, monkeypatch, tmp
     made, fresh = [], tmp_path/'fresh'
     venv.create(fresh, with_pip=True)
 
-    def create(folder, clear, with_pip): # a copy takes a twentieth of the time
+    def create(folder, clear, with_pip): # of which only the first takes long
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(fresh, folder, symlinks=True)
     monkeypatch.setattr(conftest.venv, 'create', create)
